@@ -1,0 +1,1 @@
+//! oxkeeper-compat-tests

@@ -1,0 +1,1 @@
+//! What every transport of the link must do, as a suite that takes a way to make a fresh shard.

@@ -1,0 +1,46 @@
+//! What a transaction changed, in the form that caches and watches need.
+
+use bytes::Bytes;
+
+use crate::{Acl, Head, Path, Revision, SessionId};
+
+/// All changes of one revision, in the order of the operations. Empty for a failed transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeSet {
+    pub revision: Revision,
+    pub changes: Vec<Change>,
+    /// Parents whose children counters moved, with their heads after the whole transaction,
+    /// each once; not the ones that were deleted by it.
+    pub parents: Vec<(Path, Head)>,
+    /// The session that ended with this revision.
+    pub session_ended: Option<SessionId>,
+}
+
+/// One record's change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub path: Path,
+    pub kind: ChangeKind,
+    /// The head after the change; of a deleted record, the last one it had.
+    pub head: Head,
+    /// The parent's access list at that moment, for created and deleted records.
+    pub parent_acl: Option<Acl>,
+    pub value: ChangedValue,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    Created,
+    ValueSet,
+    AclSet,
+    Deleted,
+}
+
+/// The value after a change, as far as it is carried along.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChangedValue {
+    Unchanged,
+    Set(Option<Bytes>),
+    /// Longer than `limits::CHANGED_VALUE_BYTES_MAX`: whoever needs it reads it.
+    Omitted,
+}

@@ -1,0 +1,99 @@
+//! What enters a shard's log.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::{
+    Acl, Attachment, Identities, Lifetime, OpError, Path, Record, SessionId, Term, WriteSeq,
+};
+
+/// One entry of the log: commands that were proposed together, with one timestamp.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub term: Term,
+    /// Log time: the leader's wall clock, but never before the entry ahead. Milliseconds since the epoch.
+    pub at_ms: i64,
+    pub commands: Vec<Command>,
+}
+
+/// A session's proof, 16 bytes: a MAC of its id under the namespace's secret.
+pub type SessionPassword = [u8; 16];
+
+/// One step of the state machine. Each takes the next revision, except where noted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// First command of a shard: its secret, and the records it starts with. Takes no revision;
+    /// a second one changes nothing.
+    Genesis { secret: [u8; 32], seed: Vec<SeedRecord> },
+    /// First command of a leader's term. Takes no revision.
+    TermStart,
+    /// A tree transaction of a session.
+    Write(SessionWrite),
+    OpenSession { timeout_ms: u32 },
+    /// Binds a session to a new connection. Takes no revision.
+    Attach { session: SessionId, password: SessionPassword, timeout_ms: u32 },
+    /// The client's own end of its session: deletes its ephemeral records.
+    CloseSession { session: SessionId, attachment: Attachment, seq: WriteSeq },
+    /// The leader's end of a silent session. No effect, and no revision, if the session was
+    /// attached again since (`attachment` is no longer its current one) or is gone.
+    ExpireSession { session: SessionId, attachment: Attachment },
+    /// Deletes a container or TTL record if its time has come at the entry's log time
+    /// (see `limits::CONTAINER_NEVER_USED_MS` for one that never had a child).
+    /// No effect, and no revision, otherwise.
+    Reap { path: Path },
+}
+
+/// A record a shard starts with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeedRecord {
+    pub path: Path,
+    pub record: Record,
+}
+
+/// Most transactions have one operation.
+pub type Ops = SmallVec<[TreeOp; 1]>;
+
+/// A tree transaction: all of `ops` or none, in order, each seeing the ones before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionWrite {
+    pub session: SessionId,
+    pub attachment: Attachment,
+    /// One above the session's last write under this attachment; anything else is refused,
+    /// unless its outcome is still kept, which is then returned again.
+    pub seq: WriteSeq,
+    /// Outcomes up to here have arrived: the shard may forget them.
+    pub acknowledged: WriteSeq,
+    pub identities: Identities,
+    pub ops: Ops,
+}
+
+/// One operation of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TreeOp {
+    /// Creates a record under an existing parent. An error is the first of: no parent, no CREATE
+    /// permission on it, `malformed`, exists already, parent is ephemeral.
+    Create {
+        /// Without the suffix if `sequential`.
+        path: Path,
+        value: Option<Bytes>,
+        acl: Acl,
+        lifetime: Lifetime,
+        /// Append the parent's count of creates to the path, as at least 10 digits.
+        sequential: bool,
+        /// The front end found the final path ill-formed: answer `BadArguments`, but only after
+        /// the parent was looked at.
+        malformed: bool,
+    },
+    /// Errors: no record, no WRITE permission, other version.
+    SetValue { path: Path, value: Option<Bytes>, expected_version: Option<i32> },
+    /// Errors: no record, no ADMIN permission, other ACL version.
+    SetAcl { path: Path, acl: Acl, expected_version: Option<i32> },
+    /// Errors: no parent, no DELETE permission on the parent, no record, other version, has children.
+    Delete { path: Path, expected_version: Option<i32> },
+    /// Errors: no record, no READ permission, other version.
+    Check { path: Path, expected_version: Option<i32> },
+    /// Reads the record as the operations before left it. Errors: no record, no READ permission.
+    Get { path: Path },
+    /// An operation that the front end refused; fails the transaction when its turn comes.
+    Refused { error: OpError },
+}

@@ -1,0 +1,30 @@
+//! The words of the core: ids, records, tree operations, outcomes and changes.
+//!
+//! Plain data that every room of the core and the proxies share. Nothing here
+//! does I/O, reads a clock or knows ZooKeeper's wire format; the mapping from a
+//! record to ZooKeeper's `Stat` is in the proxy, the mapping to rows and log
+//! entries is in the store.
+//!
+//! Start at [`Command`] (what enters the log), [`ChangeSet`] (what comes out)
+//! and [`Head`] (what a record is, without its value).
+
+mod acl;
+mod change;
+mod command;
+mod ids;
+pub mod limits;
+mod outcome;
+mod path;
+pub mod placement;
+mod record;
+
+pub use acl::{Acl, AclEntry, Identities, Identity, Permission, SUPER_SCHEME, permits};
+pub use change::{Change, ChangeKind, ChangeSet, ChangedValue};
+pub use command::{Command, Entry, Ops, SeedRecord, SessionPassword, SessionWrite, TreeOp};
+pub use ids::{Attachment, NodeId, Offset, Revision, SessionId, ShardId, Term, WriteSeq};
+pub use outcome::{
+    CloseOutcome, OpError, OpResult, OpResults, SessionError, SessionGrant, TxnOutcome,
+    WriteOutcome, WriteRefusal,
+};
+pub use path::{Path, name_of, parent_of};
+pub use record::{Children, Head, Lifetime, NativeFields, Record};

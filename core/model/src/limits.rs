@@ -1,0 +1,28 @@
+//! Every limit of the core in one place.
+
+/// Values longer than this are not carried in changes.
+pub const CHANGED_VALUE_BYTES_MAX: usize = 4096;
+
+/// Change sets a shard keeps for links that resume.
+pub const CHANGE_HISTORY_MAX: usize = 4096;
+
+/// Outcomes a shard keeps per session until they are acknowledged. A session with more writes
+/// in flight is refused the next one, so proxies keep below it.
+pub const UNACKNOWLEDGED_OUTCOMES_MAX: usize = 1024;
+
+/// Commands in one log entry.
+pub const ENTRY_COMMANDS_MAX: usize = 1024;
+
+/// Encoded size at which a log entry is closed. One command may exceed it.
+pub const ENTRY_BYTES_TARGET: usize = 1 << 20;
+
+/// Largest log entry: a command as large as the largest client packet, and room around it.
+pub const ENTRY_BYTES_MAX: usize = 64 << 20;
+
+/// A container that never had a child is deleted after this long; 0 = never, ZooKeeper 3.9's default.
+pub const CONTAINER_NEVER_USED_MS: i64 = 0;
+
+/// Longest TTL, 2^40 − 1 milliseconds, as in ZooKeeper.
+pub const TTL_MS_MAX: u64 = (1 << 40) - 1;
+
+const _: () = assert!(ENTRY_BYTES_TARGET < ENTRY_BYTES_MAX);

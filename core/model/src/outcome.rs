@@ -1,0 +1,102 @@
+//! What a command answers.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use thiserror::Error;
+
+use crate::{Attachment, Head, Path, Revision, SessionId, SessionPassword, WriteSeq};
+
+/// Why an operation of a transaction failed. Nothing of the transaction then took effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
+pub enum OpError {
+    #[error("no such record")]
+    NoNode,
+    #[error("not permitted")]
+    NoAuth,
+    #[error("the version is another one")]
+    BadVersion,
+    #[error("ephemeral records have no children")]
+    NoChildrenForEphemerals,
+    #[error("the record exists")]
+    NodeExists,
+    #[error("the record has children")]
+    NotEmpty,
+    #[error("invalid access control list")]
+    InvalidAcl,
+    #[error("bad arguments")]
+    BadArguments,
+    #[error("not supported")]
+    Unimplemented,
+    #[error("changes of the membership are disabled")]
+    ReconfigDisabled,
+}
+
+/// What an operation of a transaction that took effect returns: the record right after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpResult {
+    /// `path` has the sequential suffix.
+    Created { path: Path, head: Head },
+    ValueSet { head: Head },
+    AclSet { head: Head },
+    Deleted,
+    Checked,
+    Got { head: Head, value: Option<Bytes> },
+}
+
+/// One result per operation.
+pub type OpResults = SmallVec<[OpResult; 1]>;
+
+/// What became of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TxnOutcome {
+    Applied(OpResults),
+    /// The operation at `index` failed; none took effect.
+    Failed { index: u32, error: OpError },
+}
+
+/// Why a write never became a transaction. It took no revision and had no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum WriteRefusal {
+    #[error("the session has ended")]
+    SessionExpired,
+    #[error("the session is attached to another connection")]
+    SessionMoved,
+    /// Neither the next number nor one whose outcome is kept.
+    #[error("write out of sequence: the session is at {last}")]
+    OutOfSequence { last: WriteSeq },
+}
+
+/// The answer to [`crate::SessionWrite`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteOutcome {
+    pub session: SessionId,
+    pub seq: WriteSeq,
+    /// The transaction's revision, also of a failed one; of a refused one the shard's current revision.
+    pub revision: Revision,
+    pub result: Result<TxnOutcome, WriteRefusal>,
+}
+
+/// A session as a connection gets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionGrant {
+    pub session: SessionId,
+    pub password: SessionPassword,
+    pub attachment: Attachment,
+    pub timeout_ms: u32,
+}
+
+/// Why a session was not attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum SessionError {
+    #[error("no such session: it has ended or never was")]
+    Expired,
+    #[error("wrong password")]
+    WrongPassword,
+}
+
+/// The answer to a close.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CloseOutcome {
+    pub revision: Revision,
+    pub result: Result<(), WriteRefusal>,
+}
