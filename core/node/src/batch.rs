@@ -126,15 +126,15 @@ impl InFlight {
 }
 
 /// The answer to a command's sender; `None` for an outcome that is no answer.
-pub(crate) fn answer(
-    token: Token,
-    session: SessionId,
-    outcome: CommandOutcome,
-) -> Option<Event> {
+pub(crate) fn answer(token: Token, outcome: CommandOutcome) -> Option<Event> {
     match outcome {
         CommandOutcome::Written(outcome) => Some(Event::Written { token, outcome }),
-        CommandOutcome::Session(result) => Some(Event::SessionGranted { token, result }),
-        CommandOutcome::Closed(outcome) => Some(Event::SessionClosed { token, session, outcome }),
-        CommandOutcome::None => None,
+        CommandOutcome::SessionGranted(result) => Some(Event::SessionGranted { token, result }),
+        CommandOutcome::SessionClosed(session, outcome) => {
+            Some(Event::SessionClosed { token, session, outcome })
+        }
+        CommandOutcome::None
+        | CommandOutcome::SessionExpired(..)
+        | CommandOutcome::Reaped(_) => None,
     }
 }

@@ -10,45 +10,40 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use oxkeeper_model::{Offset, ShardId};
-use oxkeeper_store::{FlushWait, StoreError};
+use oxkeeper_store::{Checkpoint, StoreError};
 
 use crate::clock::elapsed_ns;
 use crate::queue::{Item, Queue};
 
 /// What the flush thread reports to the shard thread.
 pub(crate) struct Flushed {
-    result: Result<(), StoreError>,
-}
-
-/// A checkpoint that is made durable.
-struct UnderWay {
-    offset: Offset,
-    started: Instant,
+    /// What is durable now.
+    result: Result<Offset, StoreError>,
 }
 
 /// The shard thread's end.
 pub(crate) struct Checkpoints {
-    dirty_bytes_max: u64,
+    dirty_bytes_max: usize,
     commands_max: u64,
     /// Commands that were applied since the last checkpoint began.
     commands: u64,
-    /// At most one at a time.
-    under_way: Option<UnderWay>,
+    /// When the one began that is under way; at most one at a time.
+    under_way: Option<Instant>,
     /// To the flush thread, and the thread; both are gone after `wait`.
-    flusher: Option<(SyncSender<FlushWait>, JoinHandle<()>)>,
+    flusher: Option<(SyncSender<Checkpoint>, JoinHandle<()>)>,
 }
 
 impl Checkpoints {
     pub(crate) fn start(
         shard: ShardId,
-        dirty_bytes_max: u64,
+        dirty_bytes_max: usize,
         commands_max: u64,
         queue: Arc<Queue>,
     ) -> std::io::Result<Self> {
-        let (sender, jobs) = sync_channel::<FlushWait>(1);
+        let (sender, jobs) = sync_channel::<Checkpoint>(1);
         let thread = std::thread::Builder::new().name(format!("flush-{shard}")).spawn(move || {
-            for wait in jobs {
-                let result = wait();
+            for checkpoint in jobs {
+                let result = checkpoint.wait();
                 // A shard that has ended does not wait for it.
                 queue.control(Item::Flushed(Flushed { result }));
             }
@@ -61,26 +56,26 @@ impl Checkpoints {
         self.commands += commands as u64;
     }
 
-    pub(crate) fn is_due(&self, dirty_bytes: u64) -> bool {
+    pub(crate) fn is_due(&self, dirty_bytes: usize) -> bool {
         self.under_way.is_none()
             && (dirty_bytes >= self.dirty_bytes_max || self.commands >= self.commands_max)
     }
 
-    /// The store was frozen at `offset`; `wait` makes it durable.
-    pub(crate) fn begin(&mut self, offset: Offset, wait: FlushWait) {
+    /// Waits for the checkpoint on the flush thread.
+    pub(crate) fn begin(&mut self, checkpoint: Checkpoint) {
         self.commands = 0;
-        self.under_way = Some(UnderWay { offset, started: Instant::now() });
+        self.under_way = Some(Instant::now());
         if let Some((sender, _)) = &self.flusher {
             // Never full: one at a time. A flush thread that panicked shows when it is joined.
-            let _ = sender.try_send(wait);
+            let _ = sender.try_send(checkpoint);
         }
     }
 
-    /// What is durable now, and how many nanoseconds it took.
-    pub(crate) fn finish(&mut self, flushed: Flushed) -> Result<Option<(Offset, u64)>, StoreError> {
-        flushed.result?;
-        let done = self.under_way.take();
-        Ok(done.map(|done| (done.offset, elapsed_ns(done.started))))
+    /// Up to where the store is durable now, and how many nanoseconds it took.
+    pub(crate) fn finish(&mut self, flushed: Flushed) -> Result<(Offset, u64), StoreError> {
+        let offset = flushed.result?;
+        let ns = self.under_way.take().map_or(0, elapsed_ns);
+        Ok((offset, ns))
     }
 
     /// Waits for the flush under way, if there is one, and ends the thread.

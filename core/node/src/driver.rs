@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use oxkeeper_client::{Answer, Event};
+use oxkeeper_client::Event;
 use oxkeeper_log::{Disk, Wal, WalOptions};
 use oxkeeper_model::{Attachment, Entry, Offset, SessionId, Term};
 use oxkeeper_replication::{EntryKind, Input, Output, Replica};
@@ -15,7 +15,7 @@ use crate::checkpoint::Checkpoints;
 use crate::clock::{Clock, elapsed_ns};
 use crate::error::ShardError;
 use crate::folder::TermStore;
-use crate::links::{LinkId, Links};
+use crate::links::Links;
 use crate::options::NodeOptions;
 use crate::queue::{Item, Queue};
 use crate::reaper::Reaper;
@@ -108,7 +108,7 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
         if !self.batch.is_empty() {
             self.step(Input::Propose)?;
         }
-        self.answer_queries();
+        self.answer_queries()?;
         self.links.deliver();
         self.checkpoint_if_due()?;
         let drained = self.stopping && self.inbox.is_empty();
@@ -147,10 +147,9 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
                     self.stats.links.set(self.links.len() as u64);
                 }
                 Item::Flushed(flushed) => {
-                    if let Some((offset, ns)) = self.checkpoints.finish(flushed)? {
-                        self.stats.checkpoint_ns.record(ns);
-                        self.log.trim_below(offset.next())?;
-                    }
+                    let (offset, ns) = self.checkpoints.finish(flushed)?;
+                    self.stats.checkpoint_ns.record(ns);
+                    self.log.trim_below(offset.next())?;
                 }
                 Item::Stop => self.stopping = true,
             }
@@ -311,8 +310,13 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
 
     /// A command's change to all links, then its outcome to its sender.
     fn tell(&mut self, result: Applied, origin: Origin) {
-        if let CommandOutcome::Session(Ok(grant)) = &result.outcome {
-            self.sessions.grant(grant.session, grant.attachment, grant.timeout_ms);
+        match &result.outcome {
+            CommandOutcome::SessionGranted(Ok(grant)) => {
+                self.sessions.grant(grant.session, grant.attachment, grant.timeout_ms);
+            }
+            CommandOutcome::SessionExpired(_, true) => self.stats.sessions_expired.add(1),
+            CommandOutcome::Reaped(true) => self.stats.records_reaped.add(1),
+            _ => {}
         }
         if let Some(change) = result.change {
             if let Some(session) = change.session_ended {
@@ -320,8 +324,8 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
             }
             self.links.changed(change);
         }
-        if let Origin::Link { link, token, session } = origin
-            && let Some(event) = answer(token, session, result.outcome)
+        if let Origin::Link { link, token, .. } = origin
+            && let Some(event) = answer(token, result.outcome)
         {
             self.links.answer(link, event);
         }
@@ -329,18 +333,19 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
 
     /// After the entry: each query sees everything that was sent before it, and perhaps more,
     /// of which its link has then heard.
-    fn answer_queries(&mut self) {
+    fn answer_queries(&mut self) -> Result<(), ShardError> {
         self.stats.queries.add(self.queries.len() as u64);
         for WaitingQuery { link, token, query } in self.queries.drain(..) {
-            let answer: Answer = self.state.query(&query);
+            let answer = self.state.query(&query)?;
             self.links.answer(link, Event::Answered { token, query, answer });
         }
+        Ok(())
     }
 
     fn checkpoint_if_due(&mut self) -> Result<(), ShardError> {
         if self.checkpoints.is_due(self.state.dirty_bytes()) {
-            let (offset, wait) = self.state.start_checkpoint()?;
-            self.checkpoints.begin(offset, wait);
+            let checkpoint = self.state.start_checkpoint()?;
+            self.checkpoints.begin(checkpoint);
         }
         Ok(())
     }
@@ -348,18 +353,12 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
     /// The orderly end: everything goes into the store, so that the next start replays nothing.
     fn finish(&mut self) -> Result<(), ShardError> {
         self.checkpoints.wait();
-        let (offset, wait) = self.state.start_checkpoint()?;
-        wait()?;
+        let offset = self.state.start_checkpoint()?.wait()?;
         Ok(self.log.trim_below(offset.next())?)
     }
 
-    /// Ends all links; `id` for none of them is used again.
+    /// Tells all links that the shard has stopped.
     pub(crate) fn close_links(&mut self) {
         self.links.close_all();
-    }
-
-    #[cfg(test)]
-    pub(crate) fn links_open(&self) -> usize {
-        self.links.len()
     }
 }

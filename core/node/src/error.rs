@@ -3,7 +3,7 @@
 use oxkeeper_log::WalError;
 use oxkeeper_model::{Offset, ShardId, Term};
 use oxkeeper_replication::Refusal;
-use oxkeeper_store::StoreError;
+use oxkeeper_store::{StateError, StoreError};
 use oxkeeper_store::log_format::FormatError;
 use thiserror::Error;
 
@@ -30,6 +30,8 @@ pub enum ShardError {
     Log(#[from] WalError),
     #[error("store: {0}")]
     Store(#[from] StoreError),
+    #[error("state: {0}")]
+    State(#[from] StateError),
     #[error("data folder: {0}")]
     Folder(#[from] FolderError),
     #[error("log entry {offset}: {error}")]
@@ -64,18 +66,21 @@ impl ShardError {
     /// What to do about it, for the log.
     pub(crate) fn advice(&self) -> &'static str {
         match self {
-            Self::Log(WalError::Damaged { .. }) | Self::LogGap { .. } | Self::LogShort { .. } => {
+            Self::Log(WalError::Damaged { .. })
+            | Self::LogGap { .. }
+            | Self::LogShort { .. }
+            | Self::State(StateError::Row(_) | StateError::Broken(_)) => {
                 "restore the shard's folder from a backup or a peer; do not delete single files"
             }
             Self::Log(WalError::UnknownVersion { .. }) | Self::Entry { .. } => {
                 "run the version of this program that wrote the data, or a later one"
             }
-            Self::Log(_) | Self::Store(_) | Self::Folder(_) | Self::LogFolder { .. } => {
+            Self::Log(_) | Self::Store(_) | Self::State(StateError::Store(_)) | Self::Folder(_) | Self::LogFolder { .. } => {
                 "check the disk (space, permissions, kernel messages), then restart the process"
             }
             Self::Random(_) | Self::Thread(_) => "check the limits of the system",
             Self::SteppedDown(_) => "restart the process to take part again",
-            Self::Replica(_) | Self::EntryMissing(_) | Self::Panicked(_) => {
+            Self::Replica(_) | Self::State(_) | Self::EntryMissing(_) | Self::Panicked(_) => {
                 "this is a defect: keep the data folder and report it; a restart is safe"
             }
         }

@@ -28,7 +28,7 @@ pub struct NodeOptions {
     /// Most records that one look-up for them deletes. Default 10,000.
     pub reap_records_max: usize,
     /// A checkpoint starts when so much that is not durable in the store waits. Bytes, default 16 MiB.
-    pub checkpoint_dirty_bytes: u64,
+    pub checkpoint_dirty_bytes: usize,
     /// A checkpoint starts after so many commands, which bounds the replay after a crash.
     /// Default 50,000.
     pub checkpoint_commands: u64,

@@ -31,7 +31,7 @@ pub(crate) fn open<D: Disk, S: KeyValueStore>(
     parts: ShardParts<D, S>,
 ) -> Result<Driver<D, S>, ShardError> {
     let term = parts.term.load()?;
-    let state = ShardState::open(parts.store, shard)?;
+    let state = ShardState::open(shard, parts.store)?;
     let log = Wal::open(parts.disk, parts.log_options)?;
     let last = check_log(&log, state.applied())?;
     let log_ms = last_log_ms(&log, last.offset)?.max(state.log_time_ms());
@@ -66,7 +66,7 @@ pub(crate) fn open<D: Disk, S: KeyValueStore>(
     };
     driver.lead(term.max(last.term).next())?;
     driver.seed()?;
-    driver.grant_all_sessions(now_ms)?;
+    driver.grant_all_sessions(now_ms);
     info!(
         %shard,
         term = %driver.replica.term(),
@@ -127,12 +127,11 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
     }
 
     /// Nobody knows what was heard of the sessions in the term before.
-    fn grant_all_sessions(&mut self, now_ms: u64) -> Result<(), ShardError> {
+    fn grant_all_sessions(&mut self, now_ms: u64) {
         self.sessions.observe(now_ms);
-        for session in self.state.sessions()? {
+        for session in self.state.sessions() {
             self.sessions.grant(session.id, session.attachment, session.timeout_ms);
         }
         self.stats.sessions.set(self.sessions.len() as u64);
-        Ok(())
     }
 }
