@@ -23,10 +23,14 @@ const FILES_MAX: usize = 4;
 /// Makes files of `data` and examines them. The first byte chooses how much of the
 /// checksums is made right, since random bytes alone would never get past the first.
 pub fn examine(data: &[u8]) {
-    let Some((&choice, mut rest)) = data.split_first() else {
-        return;
-    };
+    examine_disk(&disk_of(data), |_, _, _| ());
+}
+
+pub(crate) fn disk_of(data: &[u8]) -> MemoryDisk {
     let disk = MemoryDisk::new();
+    let Some((&choice, mut rest)) = data.split_first() else {
+        return disk;
+    };
     let files = usize::from(choice & 3) + 1;
     for number in 1..=files.min(FILES_MAX) as u64 {
         let take = match number as usize {
@@ -41,7 +45,7 @@ pub fn examine(data: &[u8]) {
         }
         disk.put(&file_name(number, SEGMENT_SUFFIX), content);
     }
-    examine_disk(&disk, |_, _, _| ());
+    disk
 }
 
 /// Opens what is there and, if it is a log, hands each entry to `entry`. Returns why it is not one.

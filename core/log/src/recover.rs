@@ -38,6 +38,8 @@ pub(crate) struct Found<F> {
     /// Oldest first; each `end` is behind its last record.
     pub(crate) segments: VecDeque<Segment<F>>,
     pub(crate) last: Option<(Offset, Term)>,
+    /// The chain value of the last record.
+    pub(crate) last_chain: u32,
     /// Behind the last record.
     pub(crate) end: Place,
     /// Why the log ends there; `None` if there is no segment.
@@ -200,6 +202,7 @@ pub(crate) fn inspect<D: Disk>(disk: &D) -> Result<Found<D::File>, WalError> {
     let mut found = Found {
         segments: VecDeque::with_capacity(live.len()),
         last: None,
+        last_chain: 0,
         end: Place {
             offset: Offset(0),
             position: 0,
@@ -246,6 +249,7 @@ fn walk<F: DiskFile>(
                 segment.mark(cursor.place());
                 cursor.skip(&record);
                 found.last = Some((record.offset, record.term));
+                found.last_chain = record.chain;
                 found.proven = found.proven.max(record.durable_before());
             }
             Err(why) => {
@@ -269,7 +273,8 @@ fn check_closed<F: DiskFile>(
         let reason = format!("{stop}; the log goes on in {}", next.name);
         return Err(WalError::damaged(&segment.name, segment.end, reason));
     }
-    if found.end.chain != next.header.seed {
+    // A closed segment has a record at least, since its base is below the next one's.
+    if found.last_chain != next.header.seed {
         let reason = format!("it does not continue {}", segment.name);
         return Err(WalError::damaged(&next.name, 0, reason));
     }
