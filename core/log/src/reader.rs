@@ -23,7 +23,7 @@ pub struct LogRecord {
 /// Reads entries in order and follows the end of the log. Independent of the log's thread.
 #[derive(Debug)]
 pub struct WalReader<D: Disk> {
-    shared: Arc<Shared<D>>,
+    shared: Arc<Shared<D::File>>,
     /// The entry that is returned next.
     next: Offset,
     /// Where the log was cut since the last look; see `View::tell_cut`.
@@ -40,7 +40,7 @@ struct OpenSegment<F> {
 }
 
 impl<D: Disk> WalReader<D> {
-    pub(crate) fn new(shared: Arc<Shared<D>>, from: Offset) -> Self {
+    pub(crate) fn new(shared: Arc<Shared<D::File>>, from: Offset) -> Self {
         let cut = shared.lock().register();
         Self {
             shared,

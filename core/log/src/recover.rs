@@ -38,6 +38,8 @@ pub(crate) struct Found<F> {
     /// Oldest first; each `end` is behind its last record.
     pub(crate) segments: VecDeque<Segment<F>>,
     pub(crate) last: Option<(Offset, Term)>,
+    /// The chain value of the last record.
+    pub(crate) last_chain: u32,
     /// Behind the last record.
     pub(crate) end: Place,
     /// Why the log ends there; `None` if there is no segment.
@@ -161,6 +163,9 @@ fn read_fully<F: DiskFile>(file: &F, start: u64, buffer: &mut [u8]) -> std::io::
     Ok(done)
 }
 
+/// The segments of the log, and the generations of the files that are not.
+pub(crate) type Chosen<F> = (Vec<Opened<F>>, Vec<u64>);
+
 /// The segments that make up the log, oldest first, and the generations that do not.
 ///
 /// A newer segment takes over from its base on, whatever older ones hold from there; and
@@ -169,7 +174,7 @@ pub(crate) fn choose<D: Disk>(
     disk: &D,
     generations: &[u64],
     write: bool,
-) -> Result<(Vec<Opened<D::File>>, Vec<u64>), WalError> {
+) -> Result<Chosen<D::File>, WalError> {
     let mut live: Vec<Opened<D::File>> = Vec::new();
     let mut retired = Vec::new();
     let mut started = false;
@@ -200,6 +205,7 @@ pub(crate) fn inspect<D: Disk>(disk: &D) -> Result<Found<D::File>, WalError> {
     let mut found = Found {
         segments: VecDeque::with_capacity(live.len()),
         last: None,
+        last_chain: 0,
         end: Place {
             offset: Offset(0),
             position: 0,
@@ -246,6 +252,7 @@ fn walk<F: DiskFile>(
                 segment.mark(cursor.place());
                 cursor.skip(&record);
                 found.last = Some((record.offset, record.term));
+                found.last_chain = record.chain;
                 found.proven = found.proven.max(record.durable_before());
             }
             Err(why) => {
@@ -269,7 +276,8 @@ fn check_closed<F: DiskFile>(
         let reason = format!("{stop}; the log goes on in {}", next.name);
         return Err(WalError::damaged(&segment.name, segment.end, reason));
     }
-    if found.end.chain != next.header.seed {
+    // A closed segment has a record at least, since its base is below the next one's.
+    if found.last_chain != next.header.seed {
         let reason = format!("it does not continue {}", segment.name);
         return Err(WalError::damaged(&next.name, 0, reason));
     }

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use oxkeeper_model::Offset;
 
 use crate::cursor::Place;
-use crate::disk::Disk;
 
 /// Distance of the remembered places in a segment.
 pub(crate) const MARK_BYTES: u64 = 64 << 10;
@@ -102,29 +101,22 @@ impl<F> View<F> {
 
 /// The view behind its lock. The lock is held for looks and small changes, never across I/O.
 #[derive(Debug)]
-pub(crate) struct Shared<D: Disk> {
-    pub(crate) disk: Arc<D>,
-    view: Mutex<View<D::File>>,
+pub(crate) struct Shared<F> {
+    view: Mutex<View<F>>,
 }
 
-impl<D: Disk> Shared<D> {
-    pub(crate) fn new(
-        disk: Arc<D>,
-        segments: VecDeque<Segment<D::File>>,
-        last: Option<Offset>,
-    ) -> Self {
-        let view = View {
-            segments,
-            last,
-            cuts: Vec::new(),
-        };
+impl<F> Shared<F> {
+    pub(crate) fn new(segments: VecDeque<Segment<F>>, last: Option<Offset>) -> Self {
         Self {
-            disk,
-            view: Mutex::new(view),
+            view: Mutex::new(View {
+                segments,
+                last,
+                cuts: Vec::new(),
+            }),
         }
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, View<D::File>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, View<F>> {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

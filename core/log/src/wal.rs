@@ -60,18 +60,29 @@ struct Active<F> {
     base: Offset,
 }
 
+/// What a new segment continues.
+#[derive(Clone, Copy, Debug)]
+struct Before {
+    /// The chain value of the last record.
+    chain: u32,
+    /// Where that record ends, if the log is cut there.
+    cut: Option<u64>,
+}
+
 /// A shard's log. One thread owns it; readers are independent.
 #[derive(Debug)]
 pub struct Wal<D: Disk> {
     disk: Arc<D>,
     options: WalOptions,
-    shared: Arc<Shared<D>>,
+    shared: Arc<Shared<D::File>>,
     pool: Arc<Pool>,
     /// `None` if the next append must start a segment.
     active: Option<Active<D::File>>,
     /// The first record; meaningless if there is none.
     first: Offset,
     last: Option<(Offset, Term)>,
+    /// The chain value of the last record. Not `end.chain`, which in an empty segment is its tag.
+    last_chain: u32,
     /// Everything up to here is on disk. Moved by `sync` and by whatever syncs on the way.
     /// Invariant: never above `last`.
     durable: Offset,
@@ -109,13 +120,14 @@ impl<D: Disk> Wal<D> {
         let last = found.last.map(|(offset, _)| offset);
         let first = found.segments.front().map_or(Offset(0), |s| s.base);
         Ok(Self {
-            shared: Arc::new(Shared::new(disk.clone(), found.segments, last)),
+            shared: Arc::new(Shared::new(found.segments, last)),
             disk,
             options,
             pool,
             active,
             first,
             last: found.last,
+            last_chain: found.last_chain,
             durable: last.unwrap_or_default(),
             end: found.end,
             buffer: Vec::with_capacity(BUFFER_BYTES_TARGET * 2),
@@ -181,6 +193,7 @@ impl<D: Disk> Wal<D> {
             self.first = offset;
         }
         self.last = Some((offset, term));
+        self.last_chain = chain;
         if self.buffer.len() >= BUFFER_BYTES_TARGET {
             self.flush()?;
         }
@@ -267,8 +280,13 @@ impl<D: Disk> Wal<D> {
             return Ok(());
         }
         let (term, cut) = self.find(offset)?;
-        self.start_segment(cut.offset, Some(cut), SEGMENT_HEADER_BYTES)?;
+        let before = Before {
+            chain: cut.chain,
+            cut: Some(cut.position),
+        };
+        self.start_segment(cut.offset, Some(before), SEGMENT_HEADER_BYTES)?;
         self.last = Some((offset, term));
+        self.last_chain = cut.chain;
         self.durable = offset;
         Ok(())
     }
@@ -326,7 +344,10 @@ impl<D: Disk> Wal<D> {
     /// Starts a segment that has room for the record `base`, and returns its tag.
     fn roll(&mut self, base: Offset, bytes: u64) -> Result<u32, WalError> {
         self.sync()?;
-        let before = self.last.map(|_| self.end);
+        let before = self.last.map(|_| Before {
+            chain: self.last_chain,
+            cut: None,
+        });
         self.start_segment(base, before, SEGMENT_HEADER_BYTES + bytes)
     }
 
@@ -335,14 +356,14 @@ impl<D: Disk> Wal<D> {
     fn start_segment(
         &mut self,
         base: Offset,
-        before: Option<Place>,
+        before: Option<Before>,
         bytes: u64,
     ) -> Result<u32, WalError> {
         let header = SegmentHeader {
             generation: self.pool.number(),
             salt: self.disk.salt(),
             base,
-            seed: before.map_or(0, |place| place.chain),
+            seed: before.map_or(0, |before| before.chain),
             starts_log: before.is_none(),
         };
         let created = self.create_segment(header, bytes);
@@ -414,15 +435,20 @@ impl<D: Disk> Wal<D> {
     }
 
     /// Puts the segment at the end of the view and returns those that it replaces, newest first.
-    fn take_over(&self, segment: Segment<D::File>, before: Option<Place>) -> Vec<Segment<D::File>> {
+    fn take_over(
+        &self,
+        segment: Segment<D::File>,
+        before: Option<Before>,
+    ) -> Vec<Segment<D::File>> {
         let mut view = self.shared.lock();
         let mut old = Vec::new();
         let kept = before.map_or(Offset(0), |_| Offset(segment.base.0 - 1));
         while view.segments.back().is_some_and(|s| s.base > kept) {
             old.extend(view.segments.pop_back());
         }
-        if let (Some(place), Some(last)) = (before, view.segments.back_mut()) {
-            last.end = place.position;
+        let cut = before.and_then(|before| before.cut);
+        if let (Some(cut), Some(last)) = (cut, view.segments.back_mut()) {
+            last.end = cut;
             last.marks.retain(|mark| mark.offset < segment.base);
         }
         if view.last.is_some_and(|last| last > kept) {

@@ -101,7 +101,7 @@ fn entries_come_back_in_order_after_reopening<D: Disk>(disk: Arc<D>) {
 
 fn an_entry_must_follow_the_last<D: Disk>(disk: Arc<D>) {
     let mut wal = open(&disk);
-    let mut refused = |wal: &mut Wal<D>, offset, term| {
+    let refused = |wal: &mut Wal<D>, offset, term| {
         let result = wal.append(Offset(offset), Term(term), b"");
         assert!(matches!(result, Err(WalError::OutOfOrder { .. })));
     };
