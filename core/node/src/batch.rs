@@ -11,7 +11,11 @@ use crate::queue::request_bytes;
 /// Who waits for a command's outcome.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Origin {
-    Link { link: LinkId, token: Token, session: SessionId },
+    Link {
+        link: LinkId,
+        token: Token,
+        session: SessionId,
+    },
     /// The shard itself.
     Own,
 }
@@ -56,7 +60,10 @@ impl Batch {
     }
 
     pub(crate) fn expire(&mut self, session: SessionId, attachment: Attachment) {
-        self.push_own(Command::ExpireSession { session, attachment });
+        self.push_own(Command::ExpireSession {
+            session,
+            attachment,
+        });
     }
 
     pub(crate) fn reap(&mut self, path: Path) {
@@ -72,19 +79,48 @@ impl Batch {
             Request::OpenSession { token, timeout_ms } => {
                 (token, SessionId(0), Command::OpenSession { timeout_ms })
             }
-            Request::Attach { token, session, password, timeout_ms } => {
-                (token, session, Command::Attach { session, password, timeout_ms })
-            }
-            Request::CloseSession { token, session, attachment, seq } => {
-                (token, session, Command::CloseSession { session, attachment, seq })
-            }
+            Request::Attach {
+                token,
+                session,
+                password,
+                timeout_ms,
+            } => (
+                token,
+                session,
+                Command::Attach {
+                    session,
+                    password,
+                    timeout_ms,
+                },
+            ),
+            Request::CloseSession {
+                token,
+                session,
+                attachment,
+                seq,
+            } => (
+                token,
+                session,
+                Command::CloseSession {
+                    session,
+                    attachment,
+                    seq,
+                },
+            ),
             Request::Query { token, query } => {
                 return Some(NoCommand::Query(WaitingQuery { link, token, query }));
             }
             Request::Heartbeat { sessions } => return Some(NoCommand::Heartbeat(sessions)),
         };
         self.bytes += bytes;
-        self.push(command, Origin::Link { link, token, session });
+        self.push(
+            command,
+            Origin::Link {
+                link,
+                token,
+                session,
+            },
+        );
         None
     }
 
@@ -118,8 +154,11 @@ pub(crate) struct InFlight {
 impl InFlight {
     /// The emptied batch, to be filled again.
     pub(crate) fn into_spare(self) -> Batch {
-        let mut batch =
-            Batch { commands: self.entry.commands, origins: self.origins, bytes: 0 };
+        let mut batch = Batch {
+            commands: self.entry.commands,
+            origins: self.origins,
+            bytes: 0,
+        };
         batch.clear();
         batch
     }
@@ -130,11 +169,13 @@ pub(crate) fn answer(token: Token, outcome: CommandOutcome) -> Option<Event> {
     match outcome {
         CommandOutcome::Written(outcome) => Some(Event::Written { token, outcome }),
         CommandOutcome::SessionGranted(result) => Some(Event::SessionGranted { token, result }),
-        CommandOutcome::SessionClosed(session, outcome) => {
-            Some(Event::SessionClosed { token, session, outcome })
+        CommandOutcome::SessionClosed(session, outcome) => Some(Event::SessionClosed {
+            token,
+            session,
+            outcome,
+        }),
+        CommandOutcome::None | CommandOutcome::SessionExpired(..) | CommandOutcome::Reaped(_) => {
+            None
         }
-        CommandOutcome::None
-        | CommandOutcome::SessionExpired(..)
-        | CommandOutcome::Reaped(_) => None,
     }
 }

@@ -41,15 +41,23 @@ impl Checkpoints {
         queue: Arc<Queue>,
     ) -> std::io::Result<Self> {
         let (sender, jobs) = sync_channel::<Checkpoint>(1);
-        let thread = std::thread::Builder::new().name(format!("flush-{shard}")).spawn(move || {
-            for checkpoint in jobs {
-                let result = checkpoint.wait();
-                // A shard that has ended does not wait for it.
-                queue.control(Item::Flushed(Flushed { result }));
-            }
-        })?;
+        let thread = std::thread::Builder::new()
+            .name(format!("flush-{shard}"))
+            .spawn(move || {
+                for checkpoint in jobs {
+                    let result = checkpoint.wait();
+                    // A shard that has ended does not wait for it.
+                    queue.control(Item::Flushed(Flushed { result }));
+                }
+            })?;
         let flusher = Some((sender, thread));
-        Ok(Self { dirty_bytes_max, commands_max, commands: 0, under_way: None, flusher })
+        Ok(Self {
+            dirty_bytes_max,
+            commands_max,
+            commands: 0,
+            under_way: None,
+            flusher,
+        })
     }
 
     pub(crate) fn applied(&mut self, commands: usize) {

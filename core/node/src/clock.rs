@@ -13,7 +13,10 @@ pub(crate) struct Clock {
 impl Clock {
     /// `log_ms`: log time of the last entry there is.
     pub(crate) fn new(log_ms: i64) -> Self {
-        Self { started: Instant::now(), log_ms }
+        Self {
+            started: Instant::now(),
+            log_ms,
+        }
     }
 
     /// Monotonic; for deadlines.
@@ -23,7 +26,9 @@ impl Clock {
 
     /// The log time of a new entry.
     pub(crate) fn next_log_ms(&mut self) -> i64 {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         self.log_ms = self.log_ms.max(wall.as_millis() as i64);
         self.log_ms
     }
@@ -32,4 +37,17 @@ impl Clock {
 /// Nanoseconds since `from`.
 pub(crate) fn elapsed_ns(from: Instant) -> u64 {
     from.elapsed().as_nanos() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_time_does_not_follow_the_wall_clock_back() {
+        let future_ms = Clock::new(0).next_log_ms() + 3_600_000;
+        let mut clock = Clock::new(future_ms);
+        assert_eq!(clock.next_log_ms(), future_ms);
+        assert_eq!(clock.next_log_ms(), future_ms);
+    }
 }

@@ -118,7 +118,10 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
     /// How long there is surely nothing to do but for what comes in.
     fn wait(&self) -> Option<Duration> {
         let reaper_ms = self.reaper.wait_ms(self.clock.monotonic_ms());
-        let wait_ms = self.sessions.wait_ms().map_or(reaper_ms, |ms| ms.min(reaper_ms));
+        let wait_ms = self
+            .sessions
+            .wait_ms()
+            .map_or(reaper_ms, |ms| ms.min(reaper_ms));
         Some(Duration::from_millis(wait_ms))
     }
 
@@ -132,7 +135,9 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
                     None => self.touch_sender(),
                     Some(NoCommand::Query(query)) => self.queries.push(query),
                     Some(NoCommand::Heartbeat(sessions)) => {
-                        sessions.into_iter().for_each(|session| self.sessions.touch(session));
+                        sessions
+                            .into_iter()
+                            .for_each(|session| self.sessions.touch(session));
                     }
                 },
                 Item::Open(open) => {
@@ -166,17 +171,22 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
 
     /// The leader's own commands: sessions and records whose time has come.
     fn collect_own(&mut self, now_ms: u64) -> Result<(), ShardError> {
-        self.sessions.expire_due(self.batch.room(), &mut self.buffers.expired);
+        self.sessions
+            .expire_due(self.batch.room(), &mut self.buffers.expired);
         for (session, attachment) in self.buffers.expired.drain(..) {
             self.batch.expire(session, attachment);
         }
         if self.reaper.is_due(now_ms) {
             let log_ms = self.clock.next_log_ms();
-            let candidates = self.state.reap_candidates(log_ms, self.options.reap_records_max)?;
+            let candidates = self
+                .state
+                .reap_candidates(log_ms, self.options.reap_records_max)?;
             self.reaper.found(now_ms, candidates);
         }
         let room = self.batch.room();
-        self.reaper.take(room).for_each(|path| self.batch.reap(path));
+        self.reaper
+            .take(room)
+            .for_each(|path| self.batch.reap(path));
         Ok(())
     }
 
@@ -220,15 +230,25 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
                 batch = self.batch.close(spare);
             }
         }
-        let entry = Entry { term, at_ms: self.clock.next_log_ms(), commands: batch.commands };
+        let entry = Entry {
+            term,
+            at_ms: self.clock.next_log_ms(),
+            commands: batch.commands,
+        };
         let payload = &mut self.buffers.payload;
         payload.clear();
         payload.shrink_to(PAYLOAD_BYTES_KEPT);
         log_format::encode(&entry, payload);
-        self.stats.entry_commands.record(entry.commands.len() as u64);
+        self.stats
+            .entry_commands
+            .record(entry.commands.len() as u64);
         self.stats.log_bytes.add(payload.len() as u64);
         let appended = self.log.append(offset, term, payload);
-        self.in_flight.push_back(InFlight { offset, entry, origins: batch.origins });
+        self.in_flight.push_back(InFlight {
+            offset,
+            entry,
+            origins: batch.origins,
+        });
         self.or_log_failed(appended)
     }
 
@@ -240,7 +260,10 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
     }
 
     /// Tells the replica of a failure, so that nothing can be committed any more.
-    fn or_log_failed<T>(&mut self, result: Result<T, oxkeeper_log::WalError>) -> Result<T, ShardError> {
+    fn or_log_failed<T>(
+        &mut self,
+        result: Result<T, oxkeeper_log::WalError>,
+    ) -> Result<T, ShardError> {
         if result.is_err() {
             // It steps down, which is what the error does here anyway.
             let _ = self.replica.step(Input::LogFailed, &mut Vec::new());
@@ -250,7 +273,10 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
 
     /// Applies what is committed: entries in flight, or, after a restart, entries of the log.
     fn apply_up_to(&mut self, up_to: Offset) -> Result<(), ShardError> {
-        let first_in_flight = self.in_flight.front().map_or(up_to.next(), |entry| entry.offset);
+        let first_in_flight = self
+            .in_flight
+            .front()
+            .map_or(up_to.next(), |entry| entry.offset);
         let next = self.replica.applied().next();
         if next < first_in_flight {
             self.replay(next, first_in_flight)?;
@@ -279,7 +305,9 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
             self.stats.replayed_entries.add(1);
             next = next.next();
         }
-        self.stats.replay_ms.set(started.elapsed().as_millis() as u64);
+        self.stats
+            .replay_ms
+            .set(started.elapsed().as_millis() as u64);
         Ok(())
     }
 
@@ -312,7 +340,8 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
     fn tell(&mut self, result: Applied, origin: Origin) {
         match &result.outcome {
             CommandOutcome::SessionGranted(Ok(grant)) => {
-                self.sessions.grant(grant.session, grant.attachment, grant.timeout_ms);
+                self.sessions
+                    .grant(grant.session, grant.attachment, grant.timeout_ms);
             }
             CommandOutcome::SessionExpired(_, true) => self.stats.sessions_expired.add(1),
             CommandOutcome::Reaped(true) => self.stats.records_reaped.add(1),
@@ -337,7 +366,14 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
         self.stats.queries.add(self.queries.len() as u64);
         for WaitingQuery { link, token, query } in self.queries.drain(..) {
             let answer = self.state.query(&query)?;
-            self.links.answer(link, Event::Answered { token, query, answer });
+            self.links.answer(
+                link,
+                Event::Answered {
+                    token,
+                    query,
+                    answer,
+                },
+            );
         }
         Ok(())
     }

@@ -3,8 +3,8 @@
 use oxkeeper_log::WalError;
 use oxkeeper_model::{Offset, ShardId, Term};
 use oxkeeper_replication::Refusal;
-use oxkeeper_store::{StateError, StoreError};
 use oxkeeper_store::log_format::FormatError;
+use oxkeeper_store::{StateError, StoreError};
 use thiserror::Error;
 
 use crate::folder::FolderError;
@@ -37,7 +37,10 @@ pub enum ShardError {
     #[error("log entry {offset}: {error}")]
     Entry { offset: Offset, error: FormatError },
     #[error("cannot open the log folder {path}: {source}")]
-    LogFolder { path: String, source: std::io::Error },
+    LogFolder {
+        path: String,
+        source: std::io::Error,
+    },
     #[error(
         "the log begins at entry {first}, but the store has applied only up to {applied}: \
          log files are missing, or the store was replaced"
@@ -75,7 +78,11 @@ impl ShardError {
             Self::Log(WalError::UnknownVersion { .. }) | Self::Entry { .. } => {
                 "run the version of this program that wrote the data, or a later one"
             }
-            Self::Log(_) | Self::Store(_) | Self::State(StateError::Store(_)) | Self::Folder(_) | Self::LogFolder { .. } => {
+            Self::Log(_)
+            | Self::Store(_)
+            | Self::State(StateError::Store(_))
+            | Self::Folder(_)
+            | Self::LogFolder { .. } => {
                 "check the disk (space, permissions, kernel messages), then restart the process"
             }
             Self::Random(_) | Self::Thread(_) => "check the limits of the system",

@@ -28,7 +28,11 @@ const VERSION: u32 = 1;
 #[derive(Debug, Error)]
 pub enum FolderError {
     #[error("cannot {action} {path}: {source}")]
-    Io { action: &'static str, path: String, source: io::Error },
+    Io {
+        action: &'static str,
+        path: String,
+        source: io::Error,
+    },
     #[error("the data folder {0} is in use by another process")]
     InUse(String),
     #[error(
@@ -44,7 +48,11 @@ pub enum FolderError {
         "the data folder {path} has {found} shards and cannot be opened with {asked}; \
          the number of shards is fixed when the folder is made"
     )]
-    OtherShards { path: String, found: u32, asked: u32 },
+    OtherShards {
+        path: String,
+        found: u32,
+        asked: u32,
+    },
 }
 
 /// A data folder that this process owns until it is dropped.
@@ -68,7 +76,10 @@ impl DataFolder {
                 replace(&format, &text)?;
             }
         }
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            _lock: lock,
+        })
     }
 
     /// Where a shard's files are; made if missing.
@@ -110,12 +121,7 @@ fn check_unused(folder: &Path) -> Result<(), FolderError> {
     Ok(())
 }
 
-fn check_format(
-    folder: &Path,
-    file: &Path,
-    text: &str,
-    asked: u32,
-) -> Result<(), FolderError> {
+fn check_format(folder: &Path, file: &Path, text: &str, asked: u32) -> Result<(), FolderError> {
     let found = body(file, text, DATA_HEADER)?
         .strip_prefix("shards ")
         .and_then(|count| count.trim_end().parse().ok())
@@ -123,7 +129,11 @@ fn check_format(
     if found == asked {
         return Ok(());
     }
-    Err(FolderError::OtherShards { path: folder.display().to_string(), found, asked })
+    Err(FolderError::OtherShards {
+        path: folder.display().to_string(),
+        found,
+        asked,
+    })
 }
 
 /// The text after the line `header version`.
@@ -136,7 +146,10 @@ fn body<'a>(file: &Path, text: &'a str, header: &str) -> Result<&'a str, FolderE
     if version == VERSION {
         return Ok(rest);
     }
-    Err(FolderError::UnknownVersion { path: file.display().to_string(), version })
+    Err(FolderError::UnknownVersion {
+        path: file.display().to_string(),
+        version,
+    })
 }
 
 /// Keeps the highest term that a replica has heard of.
@@ -155,13 +168,17 @@ pub struct TermFile {
 
 impl TermFile {
     pub fn new(shard_folder: &Path) -> Self {
-        Self { path: shard_folder.join("TERM") }
+        Self {
+            path: shard_folder.join("TERM"),
+        }
     }
 }
 
 impl TermStore for TermFile {
     fn load(&self) -> Result<Term, FolderError> {
-        let Some(text) = read_small(&self.path)? else { return Ok(Term(0)) };
+        let Some(text) = read_small(&self.path)? else {
+            return Ok(Term(0));
+        };
         let term = body(&self.path, &text, TERM_HEADER)?.trim_end().parse();
         term.map(Term).map_err(|_| malformed(&self.path, "no term"))
     }
@@ -207,16 +224,25 @@ fn replace(path: &Path, text: &str) -> Result<(), FolderError> {
 }
 
 fn sync_dir(path: &Path) -> Result<(), FolderError> {
-    File::open(path).and_then(|dir| dir.sync_all()).map_err(io_error("sync", path))
+    File::open(path)
+        .and_then(|dir| dir.sync_all())
+        .map_err(io_error("sync", path))
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FolderError + use<> {
     let path = path.display().to_string();
-    move |source| FolderError::Io { action, path, source }
+    move |source| FolderError::Io {
+        action,
+        path,
+        source,
+    }
 }
 
 fn malformed(path: &Path, reason: &'static str) -> FolderError {
-    FolderError::Malformed { path: path.display().to_string(), reason }
+    FolderError::Malformed {
+        path: path.display().to_string(),
+        reason,
+    }
 }
 
 #[cfg(test)]
@@ -224,7 +250,9 @@ mod tests {
     use super::*;
 
     fn refusal(path: &Path, shards: u32) -> String {
-        DataFolder::open(path, shards).expect_err("must be refused").to_string()
+        DataFolder::open(path, shards)
+            .expect_err("must be refused")
+            .to_string()
     }
 
     #[test]

@@ -28,9 +28,6 @@ mod startup;
 mod stats;
 mod transport;
 
-#[cfg(test)]
-mod tests;
-
 pub use driver::ShardParts;
 pub use error::{NodeError, ShardError};
 pub use folder::{DataFolder, FolderError, MemoryTerm, TermFile, TermStore};

@@ -48,10 +48,21 @@ impl Links {
         let id = LinkId(self.last_id);
         let missed = resume_after.and_then(|after| self.history.after(after, current));
         let opened = match (&missed, resume_after) {
-            (Some(_), Some(after)) => Opened { position: after, resumed: true },
-            _ => Opened { position: current, resumed: false },
+            (Some(_), Some(after)) => Opened {
+                position: after,
+                resumed: true,
+            },
+            _ => Opened {
+                position: current,
+                resumed: false,
+            },
         };
-        let events = missed.into_iter().flatten().cloned().map(Event::Changed).collect();
+        let events = missed
+            .into_iter()
+            .flatten()
+            .cloned()
+            .map(Event::Changed)
+            .collect();
         self.open.push(OpenedLink { id, sink, events });
         (id, opened)
     }
@@ -67,11 +78,6 @@ impl Links {
         for link in &mut self.open {
             link.events.push(Event::Changed(Arc::clone(&change)));
         }
-        self.history.push(change);
-    }
-
-    /// Into the history only: nobody was there when it happened.
-    pub(crate) fn replayed(&mut self, change: Arc<ChangeSet>) {
         self.history.push(change);
     }
 
@@ -114,7 +120,9 @@ struct History {
 impl History {
     fn push(&mut self, change: Arc<ChangeSet>) {
         debug_assert!(
-            self.changes.back().is_none_or(|last| last.revision.next() == change.revision),
+            self.changes
+                .back()
+                .is_none_or(|last| last.revision.next() == change.revision),
             "a gap in the revisions"
         );
         self.bytes += change_set_bytes(&change);
@@ -145,8 +153,14 @@ fn change_set_bytes(set: &ChangeSet) -> usize {
         ChangedValue::Set(Some(value)) => value.len(),
         ChangedValue::Set(None) | ChangedValue::Unchanged | ChangedValue::Omitted => 0,
     };
-    let changes = set.changes.iter().map(|c| CHANGE_BYTES + c.path.len() + value_bytes(&c.value));
-    let parents = set.parents.iter().map(|(path, _)| CHANGE_BYTES + path.len());
+    let changes = set
+        .changes
+        .iter()
+        .map(|c| CHANGE_BYTES + c.path.len() + value_bytes(&c.value));
+    let parents = set
+        .parents
+        .iter()
+        .map(|(path, _)| CHANGE_BYTES + path.len());
     CHANGE_BYTES + changes.sum::<usize>() + parents.sum::<usize>()
 }
 
@@ -164,7 +178,10 @@ mod tests {
                 Event::Changed(set) => set.revision.0,
                 other => panic!("unexpected {other:?}"),
             };
-            self.0.lock().unwrap().extend(events.drain(..).map(revision));
+            self.0
+                .lock()
+                .unwrap()
+                .extend(events.drain(..).map(revision));
         }
 
         fn closed(&mut self, _: LinkError) {
@@ -194,23 +211,40 @@ mod tests {
         let mut links = Links::default();
         let last = CHANGE_HISTORY_MAX as u64 + 10;
         (1..=last).for_each(|revision| links.changed(empty(revision)));
-        let resumed = |position| Opened { position: Revision(position), resumed: true };
-        let fresh = Opened { position: Revision(last), resumed: false };
+        let resumed = |position| Opened {
+            position: Revision(position),
+            resumed: true,
+        };
+        let fresh = Opened {
+            position: Revision(last),
+            resumed: false,
+        };
 
         let (seen, opened_at) = opened(&mut links, Some(last - 2), last);
         assert_eq!(opened_at, resumed(last - 2));
         assert_eq!(*seen.0.lock().unwrap(), [last - 1, last]);
-        assert_eq!(opened(&mut links, Some(10), last).1, resumed(10), "the oldest there is");
+        assert_eq!(
+            opened(&mut links, Some(10), last).1,
+            resumed(10),
+            "the oldest there is"
+        );
         assert_eq!(opened(&mut links, Some(last), last).1, resumed(last));
         assert_eq!(opened(&mut links, Some(9), last).1, fresh);
-        assert_eq!(opened(&mut links, Some(last + 1), last).1, fresh, "of another history");
+        assert_eq!(
+            opened(&mut links, Some(last + 1), last).1,
+            fresh,
+            "of another history"
+        );
         assert_eq!(opened(&mut links, None, last).1, fresh);
     }
 
     #[test]
     fn large_values_shorten_the_history() {
         let mut history = History::default();
-        let mut set = ChangeSet { session_ended: None, ..(*empty(0)).clone() };
+        let mut set = ChangeSet {
+            session_ended: None,
+            ..(*empty(0)).clone()
+        };
         let value = bytes::Bytes::from(vec![0; HISTORY_BYTES_MAX / 4]);
         set.changes.push(oxkeeper_model::Change {
             path: oxkeeper_model::Path::root(),

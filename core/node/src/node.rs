@@ -62,7 +62,10 @@ impl Node {
             let path = folder.shard(shard)?;
             let log = path.join("log");
             let disk = FileDisk::new(&log).map_err(|source| {
-                failed(ShardError::LogFolder { path: log.display().to_string(), source })
+                failed(ShardError::LogFolder {
+                    path: log.display().to_string(),
+                    source,
+                })
             })?;
             let store = open_store(shard, &path.join("store"))
                 .map_err(|error| failed(ShardError::Store(error)))?;
@@ -85,7 +88,10 @@ impl Node {
     ) -> Result<Self, NodeError> {
         let shards = Shards::new(options.shards).ok_or(NodeError::NoShards)?;
         let options = Arc::new(options);
-        let mut node = Self { shards: Vec::new(), _folder: None };
+        let mut node = Self {
+            shards: Vec::new(),
+            _folder: None,
+        };
         let mut started = Vec::new();
         // All at once: each replays its log.
         for shard in shards.ids() {
@@ -107,7 +113,9 @@ impl Node {
     /// A shard that links can be opened to; `None` if there is no such shard.
     pub fn shard(&self, shard: ShardId) -> Option<Arc<dyn Shard>> {
         let running = self.running(shard)?;
-        Some(Arc::new(LocalShard { queue: Arc::clone(&running.queue) }))
+        Some(Arc::new(LocalShard {
+            queue: Arc::clone(&running.queue),
+        }))
     }
 
     /// What a shard has counted so far.
@@ -167,17 +175,31 @@ impl RunningShard {
         options: Arc<NodeOptions>,
         parts: ShardParts<D, S>,
     ) -> Result<(Self, Started), NodeError> {
-        let queue = Arc::new(Queue::new(options.queue_requests_max, options.queue_bytes_max));
+        let queue = Arc::new(Queue::new(
+            options.queue_requests_max,
+            options.queue_bytes_max,
+        ));
         let status = Arc::new(Status::default());
         let (started, result) = sync_channel(1);
         let thread = {
             let (queue, status) = (Arc::clone(&queue), Arc::clone(&status));
             let life = move || live(id, &options, &queue, &status, parts, &started);
             let name = format!("shard-{id}");
-            std::thread::Builder::new().name(name).spawn(life).map_err(NodeError::Thread)?
+            std::thread::Builder::new()
+                .name(name)
+                .spawn(life)
+                .map_err(NodeError::Thread)?
         };
         let threads = Mutex::new(vec![thread]);
-        Ok((Self { id, queue, status, threads }, result))
+        Ok((
+            Self {
+                id,
+                queue,
+                status,
+                threads,
+            },
+            result,
+        ))
     }
 }
 

@@ -19,10 +19,15 @@ const REQUEST_BYTES: usize = 256;
 
 /// To the shard thread.
 pub(crate) enum Item {
-    Request { link: LinkId, request: Request },
+    Request {
+        link: LinkId,
+        request: Request,
+    },
     Open(OpenLink),
     /// The sending end is gone.
-    Close { link: LinkId },
+    Close {
+        link: LinkId,
+    },
     Flushed(Flushed),
     /// Work off what came before, then end. The last item.
     Stop,
@@ -55,7 +60,12 @@ struct State {
 
 impl Queue {
     pub(crate) fn new(requests_max: usize, bytes_max: usize) -> Self {
-        Self { requests_max, bytes_max, state: Mutex::default(), wake: Condvar::new() }
+        Self {
+            requests_max,
+            bytes_max,
+            state: Mutex::default(),
+            wake: Condvar::new(),
+        }
     }
 
     /// All or none, in order.
@@ -73,7 +83,11 @@ impl Queue {
         }
         state.requests += requests.len();
         state.bytes += bytes;
-        state.items.extend(requests.drain(..).map(|request| Item::Request { link, request }));
+        state.items.extend(
+            requests
+                .drain(..)
+                .map(|request| Item::Request { link, request }),
+        );
         drop(state);
         self.wake.notify_one();
         Ok(())
@@ -152,11 +166,15 @@ pub(crate) fn request_bytes(request: &Request) -> usize {
 
 fn op_bytes(op: &TreeOp) -> usize {
     let acl_bytes = |acl: &[oxkeeper_model::AclEntry]| {
-        acl.iter().map(|entry| 16 + entry.scheme.len() + entry.id.len()).sum::<usize>()
+        acl.iter()
+            .map(|entry| 16 + entry.scheme.len() + entry.id.len())
+            .sum::<usize>()
     };
     let value_bytes = |value: &Option<bytes::Bytes>| value.as_ref().map_or(0, bytes::Bytes::len);
     let content = match op {
-        TreeOp::Create { path, value, acl, .. } => path.len() + value_bytes(value) + acl_bytes(acl),
+        TreeOp::Create {
+            path, value, acl, ..
+        } => path.len() + value_bytes(value) + acl_bytes(acl),
         TreeOp::SetValue { path, value, .. } => path.len() + value_bytes(value),
         TreeOp::SetAcl { path, acl, .. } => path.len() + acl_bytes(acl),
         TreeOp::Delete { path, .. } | TreeOp::Check { path, .. } | TreeOp::Get { path } => {
@@ -173,7 +191,12 @@ mod tests {
     use oxkeeper_client::Token;
 
     fn opens(count: u64) -> Vec<Request> {
-        (0..count).map(|n| Request::OpenSession { token: Token(n), timeout_ms: 1 }).collect()
+        (0..count)
+            .map(|n| Request::OpenSession {
+                token: Token(n),
+                timeout_ms: 1,
+            })
+            .collect()
     }
 
     fn take(queue: &Queue) -> VecDeque<Item> {
@@ -197,7 +220,11 @@ mod tests {
     #[test]
     fn bytes_are_limited_too_but_one_large_request_passes() {
         let queue = Queue::new(100, 2 * REQUEST_BYTES - 1);
-        assert_eq!(queue.send(LinkId(1), &mut opens(2)), Ok(()), "into the empty queue");
+        assert_eq!(
+            queue.send(LinkId(1), &mut opens(2)),
+            Ok(()),
+            "into the empty queue"
+        );
         assert_eq!(queue.send(LinkId(1), &mut opens(1)), Err(LinkError::Busy));
         take(&queue);
         assert_eq!(queue.send(LinkId(1), &mut opens(1)), Ok(()));

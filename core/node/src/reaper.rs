@@ -18,7 +18,11 @@ pub(crate) struct Reaper {
 impl Reaper {
     pub(crate) fn new(interval_ms: u32, now_ms: u64) -> Self {
         let interval_ms = u64::from(interval_ms.max(1));
-        Self { interval_ms, next_ms: now_ms + interval_ms, waiting: VecDeque::new() }
+        Self {
+            interval_ms,
+            next_ms: now_ms + interval_ms,
+            waiting: VecDeque::new(),
+        }
     }
 
     /// Whether candidates are to be looked up now. Not while the last ones wait.
@@ -38,7 +42,11 @@ impl Reaper {
     }
 
     pub(crate) fn wait_ms(&self, now_ms: u64) -> u64 {
-        if self.waiting.is_empty() { self.next_ms.saturating_sub(now_ms) } else { 0 }
+        if self.waiting.is_empty() {
+            self.next_ms.saturating_sub(now_ms)
+        } else {
+            0
+        }
     }
 }
 

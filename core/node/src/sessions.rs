@@ -65,13 +65,20 @@ impl SessionDeadlines {
     pub(crate) fn wait_ms(&self) -> Option<u64> {
         let (&tick, _) = self.due.first_key_value()?;
         let to_next_tick = self.tick_ms - self.clock_ms % self.tick_ms;
-        Some((tick * self.tick_ms).saturating_sub(self.clock_ms).min(to_next_tick))
+        Some(
+            (tick * self.tick_ms)
+                .saturating_sub(self.clock_ms)
+                .min(to_next_tick),
+        )
     }
 
     /// A session was opened or attached, or this leader found it in the state.
     pub(crate) fn grant(&mut self, session: SessionId, attachment: Attachment, timeout_ms: u32) {
         let tick = self.deadline_tick(timeout_ms);
-        let queued = self.sessions.get(&session).and_then(|deadline| deadline.queued);
+        let queued = self
+            .sessions
+            .get(&session)
+            .and_then(|deadline| deadline.queued);
         // A shorter timeout than before must be looked at earlier; the old place is then stale.
         let queued = match queued {
             Some(queued) if queued <= tick => queued,
@@ -80,7 +87,12 @@ impl SessionDeadlines {
                 tick
             }
         };
-        let deadline = Deadline { attachment, timeout_ms, tick, queued: Some(queued) };
+        let deadline = Deadline {
+            attachment,
+            timeout_ms,
+            tick,
+            queued: Some(queued),
+        };
         self.sessions.insert(session, deadline);
     }
 
@@ -112,7 +124,9 @@ impl SessionDeadlines {
                 bucket.remove();
                 continue;
             };
-            let Some(deadline) = self.sessions.get_mut(&session) else { continue };
+            let Some(deadline) = self.sessions.get_mut(&session) else {
+                continue;
+            };
             if deadline.queued != Some(tick) {
                 continue;
             }
@@ -173,7 +187,11 @@ mod tests {
         assert_eq!(run(&mut table, 6_000), [(5_300, A)]);
         let mut exact = self::table();
         exact.grant(A, FIRST, 300);
-        assert_eq!(run(&mut exact, 6_000), [(5_400, A)], "never before the whole timeout");
+        assert_eq!(
+            run(&mut exact, 6_000),
+            [(5_400, A)],
+            "never before the whole timeout"
+        );
     }
 
     #[test]

@@ -36,7 +36,11 @@ pub(crate) fn open<D: Disk, S: KeyValueStore>(
     let last = check_log(&log, state.applied())?;
     let log_ms = last_log_ms(&log, last.offset)?.max(state.log_time_ms());
     let clock = Clock::new(log_ms);
-    let recovered = Recovered { term, last, applied: state.applied() };
+    let recovered = Recovered {
+        term,
+        last,
+        applied: state.applied(),
+    };
     let now_ms = clock.monotonic_ms();
     let mut driver = Driver {
         replica: Replica::new(options.node, recovered),
@@ -90,7 +94,10 @@ fn check_log<D: Disk>(log: &Wal<D>, applied: Offset) -> Result<LogEnd, ShardErro
         return Err(ShardError::LogGap { first, applied });
     }
     if end.offset < applied {
-        return Err(ShardError::LogShort { last: end.offset, applied });
+        return Err(ShardError::LogShort {
+            last: end.offset,
+            applied,
+        });
     }
     Ok(end)
 }
@@ -100,9 +107,14 @@ fn last_log_ms<D: Disk>(log: &Wal<D>, last: Offset) -> Result<i64, ShardError> {
     if last == Offset(0) {
         return Ok(0);
     }
-    let record = log.reader(last)?.next()?.ok_or(ShardError::EntryMissing(last))?;
-    let entry = log_format::decode(&record.payload)
-        .map_err(|error| ShardError::Entry { offset: last, error })?;
+    let record = log
+        .reader(last)?
+        .next()?
+        .ok_or(ShardError::EntryMissing(last))?;
+    let entry = log_format::decode(&record.payload).map_err(|error| ShardError::Entry {
+        offset: last,
+        error,
+    })?;
     Ok(entry.at_ms)
 }
 
@@ -122,7 +134,10 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
         }
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(|error| ShardError::Random(error.to_string()))?;
-        self.batch.push_own(Command::Genesis { secret, seed: self.options.seed.clone() });
+        self.batch.push_own(Command::Genesis {
+            secret,
+            seed: self.options.seed.clone(),
+        });
         self.step(Input::Propose)
     }
 
@@ -130,7 +145,8 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
     fn grant_all_sessions(&mut self, now_ms: u64) {
         self.sessions.observe(now_ms);
         for session in self.state.sessions() {
-            self.sessions.grant(session.id, session.attachment, session.timeout_ms);
+            self.sessions
+                .grant(session.id, session.attachment, session.timeout_ms);
         }
         self.stats.sessions.set(self.sessions.len() as u64);
     }

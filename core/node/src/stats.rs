@@ -44,7 +44,11 @@ pub struct Histogram {
 impl Default for Histogram {
     fn default() -> Self {
         let buckets = std::array::from_fn(|_| AtomicU64::new(0));
-        Self { sum: AtomicU64::new(0), max: AtomicU64::new(0), buckets }
+        Self {
+            sum: AtomicU64::new(0),
+            max: AtomicU64::new(0),
+            buckets,
+        }
     }
 }
 
@@ -125,7 +129,10 @@ mod tests {
         let histogram = Histogram::default();
         assert_eq!(histogram.quantile_bound(0.5), 0);
         (1..=100).for_each(|value| histogram.record(value));
-        assert_eq!((histogram.count(), histogram.sum(), histogram.max()), (100, 5050, 100));
+        assert_eq!(
+            (histogram.count(), histogram.sum(), histogram.max()),
+            (100, 5050, 100)
+        );
         assert_eq!(histogram.quantile_bound(0.5), 64);
         assert_eq!(histogram.quantile_bound(1.0), 100);
         histogram.record(u64::MAX);

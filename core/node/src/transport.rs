@@ -22,11 +22,21 @@ impl Shard for LocalShard {
         sink: Box<dyn LinkSink>,
     ) -> Result<(Arc<dyn Link>, Opened), LinkError> {
         let (reply, opened) = sync_channel(1);
-        if !self.queue.control(Item::Open(OpenLink { resume_after, sink, reply })) {
+        if !self.queue.control(Item::Open(OpenLink {
+            resume_after,
+            sink,
+            reply,
+        })) {
             return Err(LinkError::Closed);
         }
         let (id, opened) = opened.recv().map_err(|_| LinkError::Closed)?;
-        Ok((Arc::new(LocalLink { id, queue: Arc::clone(&self.queue) }), opened))
+        Ok((
+            Arc::new(LocalLink {
+                id,
+                queue: Arc::clone(&self.queue),
+            }),
+            opened,
+        ))
     }
 }
 
