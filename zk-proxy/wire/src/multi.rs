@@ -6,12 +6,14 @@ use crate::jute::{self, DecodeError, Parse, Text};
 use crate::ops::OpCode;
 use crate::request::{CheckRequest, CreateRequest, DeleteRequest, SetDataRequest};
 
-/// The largest create flag with a meaning; inside a multi another one spoils the whole multi.
-const CREATE_FLAGS_MAX: i32 = 6;
+// Create flags, as far as they decide which operation a sub-create is.
+const FLAG_EPHEMERAL_SEQUENTIAL: i32 = 3;
+const FLAG_CONTAINER: i32 = 4;
 
 /// A write of a multi.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MultiOp<'a> {
+    /// Its `op` is what the operation amounts to, which need not be what was sent; see `resolve`.
     Create(CreateRequest<'a>),
     Delete(DeleteRequest<'a>),
     SetData(SetDataRequest<'a>),
@@ -32,10 +34,10 @@ impl<'a> MultiOp<'a> {
         match op {
             OpCode::CREATE | OpCode::CREATE2 | OpCode::CREATE_CONTAINER | OpCode::CREATE_TTL => {
                 let (input, create) = CreateRequest::parse(op, input)?;
-                if !(0..=CREATE_FLAGS_MAX).contains(&create.flags) {
-                    return jute::fail(DecodeError::CreateFlags(create.flags));
+                match resolve(create) {
+                    Ok(create) => Ok((input, Self::Create(create))),
+                    Err(fault) => jute::fail(fault),
                 }
-                Ok((input, Self::Create(create)))
             }
             OpCode::DELETE => {
                 DeleteRequest::parse(input).map(|(input, it)| (input, Self::Delete(it)))
@@ -57,6 +59,25 @@ impl<'a> MultiOp<'a> {
             Self::Check(check) => check.put(out),
         }
     }
+}
+
+/// Unlike alone, a create inside a multi is what its flags say, as in ZooKeeper 3.9: container flags make a
+/// container under any operation, createTTL with ordinary flags is a plain create and its TTL is dropped. Flags
+/// without a meaning spoil the whole multi, except under createTTL, where they are that operation's own error.
+fn resolve(create: CreateRequest<'_>) -> Result<CreateRequest<'_>, DecodeError> {
+    let op = match (create.op, create.flags) {
+        (_, FLAG_CONTAINER) => OpCode::CREATE_CONTAINER,
+        (OpCode::CREATE_TTL, 0..=FLAG_EPHEMERAL_SEQUENTIAL) => OpCode::CREATE,
+        (OpCode::CREATE_TTL, _) => OpCode::CREATE_TTL,
+        (op, 0..=FLAG_EPHEMERAL_SEQUENTIAL) => op,
+        (_, flags) => return Err(DecodeError::CreateFlags(flags)),
+    };
+    let ttl_ms = create.ttl_ms.filter(|_| op == OpCode::CREATE_TTL);
+    Ok(CreateRequest {
+        op,
+        ttl_ms,
+        ..create
+    })
 }
 
 /// A read of a multiRead.
