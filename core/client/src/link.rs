@@ -21,9 +21,19 @@ pub enum Request {
     /// Answered by [`Event::SessionGranted`]. The new session has attachment 1.
     OpenSession { token: Token, timeout_ms: u32 },
     /// Answered by [`Event::SessionGranted`].
-    Attach { token: Token, session: SessionId, password: SessionPassword, timeout_ms: u32 },
+    Attach {
+        token: Token,
+        session: SessionId,
+        password: SessionPassword,
+        timeout_ms: u32,
+    },
     /// In sequence with the session's writes. Answered by [`Event::SessionClosed`].
-    CloseSession { token: Token, session: SessionId, attachment: Attachment, seq: WriteSeq },
+    CloseSession {
+        token: Token,
+        session: SessionId,
+        attachment: Attachment,
+        seq: WriteSeq,
+    },
     /// Answered by [`Event::Answered`], after everything that was sent before it.
     Query { token: Token, query: Query },
     /// These sessions were heard of since the last heartbeat. No answer.
@@ -72,7 +82,12 @@ pub enum Answer {
     Ephemerals(Vec<Path>),
     DescendantCount(Option<u64>),
     Sessions(Vec<(SessionId, u32, u64)>),
-    Stats { records: u64, ephemerals: u64, data_bytes: u64, sessions: u64 },
+    Stats {
+        records: u64,
+        ephemerals: u64,
+        data_bytes: u64,
+        sessions: u64,
+    },
     Barrier,
     /// The shard could not read its store; it is about to stop.
     Failed,
@@ -84,11 +99,25 @@ pub enum Event {
     /// The next revision. Every revision has one, so the link's position is the last one delivered.
     /// The changes of a write come before its outcome.
     Changed(Arc<ChangeSet>),
-    Written { token: Token, outcome: WriteOutcome },
-    SessionGranted { token: Token, result: Result<SessionGrant, SessionError> },
-    SessionClosed { token: Token, session: SessionId, outcome: CloseOutcome },
+    Written {
+        token: Token,
+        outcome: WriteOutcome,
+    },
+    SessionGranted {
+        token: Token,
+        result: Result<SessionGrant, SessionError>,
+    },
+    SessionClosed {
+        token: Token,
+        session: SessionId,
+        outcome: CloseOutcome,
+    },
     /// `query` comes back with its answer, so that the receiver needs no table of its own.
-    Answered { token: Token, query: Query, answer: Answer },
+    Answered {
+        token: Token,
+        query: Query,
+        answer: Answer,
+    },
 }
 
 /// Why a link does not work.
