@@ -1,0 +1,182 @@
+//! Prints a log for people. Reads only, and goes on after damage as far as there is something to say.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use oxkeeper_model::{Offset, Term};
+
+use crate::cursor::Cursor;
+use crate::disk::{Disk, FileDisk};
+use crate::error::WalError;
+use crate::format::{SEGMENT_SUFFIX, Stop, file_name};
+use crate::recover::{self, Files, Opened};
+
+/// What a dump found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dumped {
+    /// Segments that belong to the log.
+    pub segments: usize,
+    pub records: u64,
+    pub last: Option<(Offset, Term)>,
+    /// What is wrong, with file and position; a torn tail is not.
+    pub damage: Vec<String>,
+}
+
+/// Prints every record of the log in `dir`, and where the log ends and why.
+pub fn dump(dir: &Path, out: &mut dyn Write) -> Result<Dumped, WalError> {
+    let disk = FileDisk::existing(dir);
+    let disk = disk.map_err(WalError::io("open", &dir.display().to_string()))?;
+    dump_disk(&disk, out)
+}
+
+/// [`dump`] for any folder.
+pub fn dump_disk<D: Disk>(disk: &D, out: &mut dyn Write) -> Result<Dumped, WalError> {
+    let files = Files::list(disk)?;
+    let mut dump = Dump {
+        out,
+        dumped: Dumped::default(),
+    };
+    let live = dump.choose(disk, &files)?;
+    let mut live = live.iter().peekable();
+    while let Some(opened) = live.next() {
+        dump.segment(opened, live.peek().copied())?;
+    }
+    let spares = files.spares.len();
+    dump.say(&format!("{spares} spare files"))?;
+    Ok(dump.dumped)
+}
+
+struct Dump<'a> {
+    out: &'a mut dyn Write,
+    dumped: Dumped,
+}
+
+impl Dump<'_> {
+    fn say(&mut self, line: &str) -> Result<(), WalError> {
+        let written: io::Result<()> = writeln!(self.out, "{line}");
+        written.map_err(WalError::io("write", "the output"))
+    }
+
+    fn damaged(&mut self, what: String) -> Result<(), WalError> {
+        self.say(&format!("DAMAGED: {what}"))?;
+        self.dumped.damage.push(what);
+        Ok(())
+    }
+
+    /// The log's segments, as `recover::choose` has them, but past those whose header is bad.
+    fn choose<D: Disk>(
+        &mut self,
+        disk: &D,
+        files: &Files,
+    ) -> Result<Vec<Opened<D::File>>, WalError> {
+        let mut readable = Vec::new();
+        for &generation in &files.segments {
+            match recover::open_segment(disk, generation, false) {
+                Ok(_) => readable.push(generation),
+                Err(error @ WalError::Io { .. }) => return Err(error),
+                Err(error) => self.damaged(error.to_string())?,
+            }
+        }
+        let (live, retired) = recover::choose(disk, &readable, false)?;
+        for generation in retired {
+            let name = file_name(generation, SEGMENT_SUFFIX);
+            self.say(&format!("segment {name}: replaced by a later one"))?;
+        }
+        self.dumped.segments = live.len();
+        Ok(live)
+    }
+
+    fn segment<F: crate::DiskFile>(
+        &mut self,
+        opened: &Opened<F>,
+        next: Option<&Opened<F>>,
+    ) -> Result<(), WalError> {
+        let header = &opened.header;
+        let origin = match header.starts_log {
+            true => "starts the log".to_owned(),
+            false => format!("continues {:08x}", header.seed),
+        };
+        self.say(&format!(
+            "segment {}: generation {}, base {}, tag {:08x}, {origin}, {} bytes",
+            opened.name, header.generation, header.base, opened.tag, opened.bytes
+        ))?;
+        let mut cursor = Cursor::new(opened.tag, opened.start());
+        let until = next.map(|next| next.header.base);
+        let stop = loop {
+            let place = cursor.place();
+            if until.is_some_and(|until| place.offset >= until) {
+                break None;
+            }
+            let peeked = cursor.peek(&opened.file, opened.bytes);
+            match peeked.map_err(WalError::io("read", &opened.name))? {
+                Ok(record) => {
+                    self.say(&format!(
+                        "  offset {} term {} bytes {} at {} crc {:08x} ok",
+                        record.offset,
+                        record.term,
+                        record.payload_bytes,
+                        place.position,
+                        record.chain
+                    ))?;
+                    self.dumped.records += 1;
+                    self.dumped.last = Some((record.offset, record.term));
+                    cursor.skip(&record);
+                }
+                Err(stop) => break Some(stop),
+            }
+        };
+        match next {
+            Some(next) => self.seam(opened, &cursor, stop, next),
+            None => self.end(opened, &cursor, stop),
+        }
+    }
+
+    /// Between two segments.
+    fn seam<F>(
+        &mut self,
+        opened: &Opened<F>,
+        cursor: &Cursor,
+        stop: Option<Stop>,
+        next: &Opened<F>,
+    ) -> Result<(), WalError> {
+        let place = cursor.place();
+        if let Some(stop) = stop {
+            return self.damaged(format!(
+                "{} at byte {}: {stop}; the log goes on in {} with offset {}",
+                opened.name, place.position, next.name, next.header.base
+            ));
+        }
+        if place.chain != next.header.seed {
+            return self.damaged(format!("{} does not continue {}", next.name, opened.name));
+        }
+        self.say(&format!("  ends at byte {}", place.position))
+    }
+
+    /// Behind the last segment.
+    fn end<F: crate::DiskFile>(
+        &mut self,
+        opened: &Opened<F>,
+        cursor: &Cursor,
+        stop: Option<Stop>,
+    ) -> Result<(), WalError> {
+        let place = cursor.place();
+        let stop = stop.unwrap_or(Stop::EndOfSegment);
+        let behind = recover::search(&opened.file, opened.tag, place.position, opened.bytes);
+        let behind = behind.map_err(WalError::io("read", &opened.name))?;
+        let at = format!("{} at byte {}", opened.name, place.position);
+        if behind.durable >= place.offset {
+            return self.damaged(format!(
+                "{at}: {stop}; a later record shows that offsets up to {} were durable",
+                behind.durable
+            ));
+        }
+        self.say(&format!("the log ends in {at}: {stop}"))?;
+        if behind.records > 0 {
+            self.say(&format!(
+                "  behind it are {} records that were never durable; they are cut",
+                behind.records
+            ))?;
+        }
+        Ok(())
+    }
+}
