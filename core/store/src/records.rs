@@ -1,0 +1,493 @@
+//! Heads in memory: a bounded cache over the store, and in it the changes of the entry that is
+//! being applied.
+//!
+//! A command changes slots of the cache; the entry's end writes every touched record to the batch,
+//! once, whatever happened to it in between. A transaction of several operations keeps a journal
+//! while it runs, so that a failure puts back exactly what was there.
+
+use bytes::Bytes;
+use oxkeeper_model::{Acl, Head, Lifetime, Path, Revision, SessionId};
+use rustc_hash::FxHashMap;
+
+use crate::StateError;
+use crate::acls::AclTable;
+use crate::keys;
+use crate::kv::{KeyValueStore, WriteBatch};
+use crate::rows::{Counters, Meta, decode_head, encode_head};
+
+/// Heads that stay in memory between entries. About 300 bytes each.
+pub(crate) const CACHED_HEADS_MAX: usize = 32_768;
+
+/// A record's place in the cache. Good until the entry ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SlotId(u32);
+
+#[derive(Debug)]
+struct Slot {
+    path: Path,
+    /// `None`: deleted by the entry that is being applied, or the slot is free.
+    head: Option<Head>,
+    /// Index in `touched`; `None`: as in the store.
+    touched: Option<u32>,
+    /// Used since the last eviction.
+    used: bool,
+    /// Revision that last moved the children counters while the slot was in memory.
+    children_moved: Revision,
+}
+
+/// A record that the entry changed.
+#[derive(Debug)]
+struct Touched {
+    slot: SlotId,
+    /// What the store has of it.
+    before: Option<Before>,
+    value: NewValue,
+}
+
+#[derive(Debug)]
+struct Before {
+    has_value_row: bool,
+    acl: Acl,
+}
+
+#[derive(Clone, Debug)]
+enum NewValue {
+    Unchanged,
+    Set(Option<Bytes>),
+}
+
+/// Puts back one slot.
+#[derive(Debug)]
+struct Undo {
+    slot: SlotId,
+    head: Option<Head>,
+    /// The value the entry had set before, if the slot was touched before.
+    value: Option<NewValue>,
+}
+
+/// A row of the ephemeral or the reap index that comes or goes with the entry.
+#[derive(Clone, Debug)]
+pub(crate) struct IndexChange {
+    pub(crate) index: Index,
+    pub(crate) path: Path,
+    pub(crate) added: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Index {
+    Ephemeral(SessionId),
+    Reap,
+}
+
+/// What [`Records::begin`] remembers.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mark {
+    counters: Counters,
+    puts: u64,
+    index_changes: usize,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Records {
+    slots: Vec<Slot>,
+    free: Vec<SlotId>,
+    by_path: FxHashMap<Path, SlotId>,
+    touched: Vec<Touched>,
+    journal: Vec<Undo>,
+    journaling: bool,
+    mark: Mark,
+    index_changes: Vec<IndexChange>,
+    pub(crate) counters: Counters,
+    /// Puts so far; the last one's version id.
+    pub(crate) puts: u64,
+    key: Vec<u8>,
+}
+
+impl Records {
+    pub(crate) fn new(meta: &Meta) -> Self {
+        Self {
+            counters: meta.counters,
+            puts: meta.puts,
+            ..Self::default()
+        }
+    }
+
+    /// Finds a record, in memory or in the store.
+    pub(crate) fn find(
+        &mut self,
+        store: &impl KeyValueStore,
+        acls: &AclTable,
+        path: &str,
+    ) -> Result<Option<SlotId>, StateError> {
+        if let Some(&slot) = self.by_path.get(path) {
+            let found = &mut self.slots[slot.0 as usize];
+            found.used = true;
+            return Ok(found.head.is_some().then_some(slot));
+        }
+        keys::head(&mut self.key, path);
+        let Some(head) = load(store, acls, &self.key)? else {
+            return Ok(None);
+        };
+        Ok(Some(self.add_slot(Path::from(path), Some(head))))
+    }
+
+    fn add_slot(&mut self, path: Path, head: Option<Head>) -> SlotId {
+        let content = Slot {
+            path: path.clone(),
+            head,
+            touched: None,
+            used: true,
+            children_moved: Revision(0),
+        };
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot.0 as usize] = content;
+                slot
+            }
+            None => {
+                self.slots.push(content);
+                SlotId(self.slots.len() as u32 - 1)
+            }
+        };
+        self.by_path.insert(path, slot);
+        slot
+    }
+
+    pub(crate) fn path(&self, slot: SlotId) -> &Path {
+        &self.slots[slot.0 as usize].path
+    }
+
+    /// `None` if the record was deleted by this entry.
+    pub(crate) fn head(&self, slot: SlotId) -> Option<&Head> {
+        self.slots[slot.0 as usize].head.as_ref()
+    }
+
+    /// The head, if the record is in memory; for reads between entries.
+    pub(crate) fn cached(&self, path: &str) -> Option<&Head> {
+        self.by_path.get(path).and_then(|&slot| self.head(slot))
+    }
+
+    /// Starts a transaction; only one that may fail halfway needs a journal.
+    pub(crate) fn begin(&mut self, journaling: bool) {
+        self.journal.clear();
+        self.journaling = journaling;
+        self.mark = Mark {
+            counters: self.counters,
+            puts: self.puts,
+            index_changes: self.index_changes.len(),
+        };
+    }
+
+    /// Takes back everything since [`Self::begin`].
+    pub(crate) fn roll_back(&mut self) {
+        while let Some(undo) = self.journal.pop() {
+            let slot = &mut self.slots[undo.slot.0 as usize];
+            slot.head = undo.head;
+            match (undo.value, slot.touched) {
+                (Some(value), Some(at)) => self.touched[at as usize].value = value,
+                _ => {
+                    slot.touched = None;
+                    self.touched.pop();
+                    if slot.head.is_none() {
+                        self.free_slot(undo.slot);
+                    }
+                }
+            }
+        }
+        self.counters = self.mark.counters;
+        self.puts = self.mark.puts;
+        self.index_changes.truncate(self.mark.index_changes);
+    }
+
+    /// Rows of the indexes that changed since [`Self::begin`].
+    pub(crate) fn index_changes_of_transaction(&self) -> &[IndexChange] {
+        &self.index_changes[self.mark.index_changes..]
+    }
+
+    /// Rows of the indexes that changed in this entry and are not in the store yet.
+    pub(crate) fn index_changes(&self) -> &[IndexChange] {
+        &self.index_changes
+    }
+
+    /// The head, to be changed. The record must be there.
+    pub(crate) fn head_mut(&mut self, slot: SlotId) -> Option<&mut Head> {
+        self.touch(slot);
+        self.slots[slot.0 as usize].head.as_mut()
+    }
+
+    /// Notes that `revision` moved a record's children counters; says whether that is news.
+    pub(crate) fn mark_parent(&mut self, slot: SlotId, revision: Revision) -> bool {
+        let moved = &mut self.slots[slot.0 as usize].children_moved;
+        let is_news = *moved != revision;
+        *moved = revision;
+        is_news
+    }
+
+    /// Marks a slot as changed by the entry; returns its index in `touched`.
+    fn touch(&mut self, id: SlotId) -> usize {
+        let slot = &mut self.slots[id.0 as usize];
+        if self.journaling {
+            let value = slot
+                .touched
+                .map(|at| self.touched[at as usize].value.clone());
+            self.journal.push(Undo {
+                slot: id,
+                head: slot.head.clone(),
+                value,
+            });
+        }
+        if let Some(at) = slot.touched {
+            return at as usize;
+        }
+        let before = slot.head.as_ref().map(|head| Before {
+            has_value_row: has_value_row(head),
+            acl: head.acl.clone(),
+        });
+        slot.touched = Some(self.touched.len() as u32);
+        self.touched.push(Touched {
+            slot: id,
+            before,
+            value: NewValue::Unchanged,
+        });
+        self.touched.len() - 1
+    }
+
+    /// Adds a record at a path that has none.
+    pub(crate) fn insert(&mut self, path: Path, head: Head, value: Option<Bytes>) -> SlotId {
+        let slot = match self.by_path.get(&path) {
+            Some(&slot) => slot,
+            None => self.add_slot(path, None),
+        };
+        let at = self.touch(slot);
+        self.count(slot, &head, true);
+        self.slots[slot.0 as usize].head = Some(head);
+        self.touched[at].value = NewValue::Set(value);
+        slot
+    }
+
+    /// Sets the value; the head's `value_bytes` too, nothing else of it.
+    pub(crate) fn set_value(&mut self, slot: SlotId, value: Option<Bytes>) -> Option<&mut Head> {
+        let at = self.touch(slot);
+        let head = self.slots[slot.0 as usize].head.as_mut()?;
+        let bytes = value.as_ref().map(|value| value.len() as u32);
+        self.counters.data_bytes -= u64::from(head.value_bytes.unwrap_or(0));
+        self.counters.data_bytes += u64::from(bytes.unwrap_or(0));
+        head.value_bytes = bytes;
+        self.touched[at].value = NewValue::Set(value);
+        Some(head)
+    }
+
+    /// Removes a record; returns its last head.
+    pub(crate) fn remove(&mut self, slot: SlotId) -> Option<Head> {
+        let at = self.touch(slot);
+        let head = self.slots[slot.0 as usize].head.take()?;
+        self.count(slot, &head, false);
+        self.touched[at].value = NewValue::Unchanged;
+        Some(head)
+    }
+
+    /// Counters and index rows of a record that comes or goes.
+    fn count(&mut self, slot: SlotId, head: &Head, added: bool) {
+        let path = &self.slots[slot.0 as usize].path;
+        let bytes = path.len() as u64 + u64::from(head.value_bytes.unwrap_or(0));
+        let ephemerals = u64::from(head.session.is_some());
+        let counters = &mut self.counters;
+        if added {
+            counters.records += 1;
+            counters.data_bytes += bytes;
+            counters.ephemerals += ephemerals;
+        } else {
+            counters.records -= 1;
+            counters.data_bytes -= bytes;
+            counters.ephemerals -= ephemerals;
+        }
+        if let Some(session) = head.session {
+            let index = Index::Ephemeral(session);
+            self.index_changes.push(IndexChange {
+                index,
+                path: path.clone(),
+                added,
+            });
+        }
+        if is_reaped(head.lifetime) {
+            self.index_changes.push(IndexChange {
+                index: Index::Reap,
+                path: path.clone(),
+                added,
+            });
+        }
+    }
+
+    /// The record's value.
+    pub(crate) fn value(
+        &mut self,
+        store: &impl KeyValueStore,
+        slot: SlotId,
+    ) -> Result<Option<Bytes>, StateError> {
+        let Slot {
+            path,
+            head,
+            touched,
+            ..
+        } = &self.slots[slot.0 as usize];
+        let value = touched.map(|at| &self.touched[at as usize].value);
+        if let Some(NewValue::Set(value)) = value {
+            return Ok(value.clone());
+        }
+        match head {
+            Some(head) => load_value(store, path, head, &mut self.key),
+            None => Ok(None),
+        }
+    }
+
+    /// Writes everything the entry changed to the batch and starts the next one.
+    pub(crate) fn commit(
+        &mut self,
+        batch: &mut WriteBatch,
+        acls: &mut AclTable,
+        next_acl_id: &mut u32,
+    ) -> Result<(), StateError> {
+        for at in 0..self.touched.len() {
+            self.commit_record(at, batch, acls, next_acl_id)?;
+        }
+        self.touched.clear();
+        for change in self.index_changes.drain(..) {
+            match change.index {
+                Index::Ephemeral(session) => keys::ephemeral(&mut self.key, session, &change.path),
+                Index::Reap => keys::reap(&mut self.key, &change.path),
+            }
+            if change.added {
+                batch.put(&self.key, &[]);
+            } else {
+                batch.delete(&self.key);
+            }
+        }
+        self.evict(CACHED_HEADS_MAX);
+        Ok(())
+    }
+
+    fn commit_record(
+        &mut self,
+        at: usize,
+        batch: &mut WriteBatch,
+        acls: &mut AclTable,
+        next_acl_id: &mut u32,
+    ) -> Result<(), StateError> {
+        let Touched {
+            slot: id,
+            before,
+            value,
+        } = &self.touched[at];
+        let slot = &mut self.slots[id.0 as usize];
+        let before_acl = before.as_ref().map(|before| &before.acl);
+        let after_acl = slot.head.as_ref().map(|head| &head.acl);
+        if before_acl != after_acl {
+            if let Some(acl) = after_acl {
+                acls.retain(acl, next_acl_id);
+            }
+            if let Some(acl) = before_acl {
+                acls.release(acl);
+            }
+        }
+        let had_value_row = before.as_ref().is_some_and(|before| before.has_value_row);
+        keys::head(&mut self.key, &slot.path);
+        match &slot.head {
+            Some(head) => {
+                let acl_id = acls
+                    .id(&head.acl)
+                    .ok_or(StateError::Broken("unknown access list"))?;
+                batch.put_with(&self.key, |out| encode_head(out, head, acl_id));
+            }
+            None if before.is_some() => batch.delete(&self.key),
+            None => {}
+        }
+        let has_value_row = slot.head.as_ref().is_some_and(has_value_row);
+        keys::value(&mut self.key, &slot.path);
+        match value {
+            NewValue::Set(Some(value)) if has_value_row => batch.put(&self.key, value),
+            _ if had_value_row && !has_value_row => batch.delete(&self.key),
+            _ => {}
+        }
+        slot.touched = None;
+        let (id, deleted) = (*id, slot.head.is_none());
+        if deleted {
+            self.free_slot(id);
+        }
+        Ok(())
+    }
+
+    fn free_slot(&mut self, id: SlotId) {
+        let slot = &mut self.slots[id.0 as usize];
+        self.by_path.remove(&slot.path);
+        slot.head = None;
+        self.free.push(id);
+    }
+
+    /// Forgets what was not used since the last time, once there is more than `max`.
+    fn evict(&mut self, max: usize) {
+        if self.by_path.len() <= max {
+            return;
+        }
+        let excess = self.by_path.len() - max / 2;
+        let mut evicted = 0;
+        for pass in 0..2 {
+            for at in 0..self.slots.len() {
+                let slot = &mut self.slots[at];
+                if slot.head.is_none() {
+                    continue;
+                }
+                if slot.used && pass == 0 {
+                    slot.used = false;
+                } else if evicted < excess {
+                    self.free_slot(SlotId(at as u32));
+                    evicted += 1;
+                }
+            }
+            // What is left over fits: the second pass is for a cache full of used records.
+            if self.by_path.len() <= max {
+                break;
+            }
+        }
+    }
+}
+
+/// Whether the clock deletes records of this lifetime.
+pub(crate) fn is_reaped(lifetime: Lifetime) -> bool {
+    matches!(lifetime, Lifetime::Container | Lifetime::Ttl { .. })
+}
+
+fn has_value_row(head: &Head) -> bool {
+    head.value_bytes.is_some_and(|bytes| bytes > 0)
+}
+
+/// Reads the head at `key` from the store.
+pub(crate) fn load(
+    store: &impl KeyValueStore,
+    acls: &AclTable,
+    key: &[u8],
+) -> Result<Option<Head>, StateError> {
+    let mut head = None;
+    store.get(key, &mut |row| {
+        head = Some(decode_head(row, |id| acls.get(id)))
+    })?;
+    Ok(head.transpose()?)
+}
+
+/// Reads the value of a record that is as in the store; `key` is scratch space.
+pub(crate) fn load_value(
+    store: &impl KeyValueStore,
+    path: &str,
+    head: &Head,
+    key: &mut Vec<u8>,
+) -> Result<Option<Bytes>, StateError> {
+    if !has_value_row(head) {
+        return Ok(head.value_bytes.map(|_| Bytes::new()));
+    }
+    keys::value(key, path);
+    let mut value = None;
+    store.get(key, &mut |row| value = Some(Bytes::copy_from_slice(row)))?;
+    match value {
+        Some(value) => Ok(Some(value)),
+        None => Err(StateError::Broken("a record has lost its value")),
+    }
+}
