@@ -4,14 +4,15 @@
 //! why it has none. ZooKeeper takes most keys as Java system properties too, so each is known with
 //! and without `zookeeper.` in front.
 //!
-//! `dataDir` becomes the data directory. Nothing of ZooKeeper's own files in it is read or touched.
+//! The data directory is the folder `oxkeeper` in `dataDir`, so that ZooKeeper's own files there
+//! stay as they are.
 
 use std::fmt::Display;
 use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::config::{Auto, Layer};
+use crate::config::{Auto, Directory, Layer};
 
 /// The first line that is not usable.
 #[derive(Debug, PartialEq, Eq, Error)]
@@ -96,7 +97,7 @@ fn meaning(key: &str) -> Meaning {
     match key {
         "clientPort" => sets!(client_port),
         "clientPortAddress" => sets!(client_address),
-        "dataDir" => sets!(data_dir),
+        "dataDir" => sets!(data_dir, own_folder_in),
         "tickTime" => sets!(tick_time_ms),
         "minSessionTimeout" => sets!(min_session_timeout_ms, unset_if_negative),
         "maxSessionTimeout" => sets!(max_session_timeout_ms, unset_if_negative),
@@ -198,6 +199,13 @@ where
     T::Err: Display,
 {
     text.parse().map_err(|problem: T::Err| problem.to_string())
+}
+
+/// The folder in `dataDir` that this server's data is in.
+const DATA_FOLDER: &str = "oxkeeper";
+
+fn own_folder_in(text: &str) -> Result<Directory, String> {
+    parsed::<Directory>(text).map(|Directory(path)| Directory(path.join(DATA_FOLDER)))
 }
 
 /// ZooKeeper's −1 for "derive it from tickTime".

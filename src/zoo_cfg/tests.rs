@@ -13,7 +13,7 @@ fn the_sample_configuration_takes_effect() {
     assert_eq!(cfg.layer.client_port.unwrap().u16(), 2182);
     assert_eq!(
         cfg.layer.data_dir.unwrap().to_string(),
-        "/var/lib/zookeeper"
+        "/var/lib/zookeeper/oxkeeper"
     );
     assert_eq!(
         cfg.warnings,
