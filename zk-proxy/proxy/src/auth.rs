@@ -197,10 +197,10 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_of_the_guide_is_ours() {
+    fn a_digest_is_the_hash_of_user_and_password() {
         assert_eq!(
             digest_id("user1:12345"),
-            "user1:+7K83PhyQ3ijGj0ADmljf0quVwQ="
+            "user1:+owfoSBn/am19roBPzR1/MfCblE="
         );
     }
 
