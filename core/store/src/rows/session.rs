@@ -173,7 +173,7 @@ fn read_outcome_head(reader: &mut Reader<'_>) -> Result<Head, RowError> {
 }
 
 /// Persisted: never renumber.
-const ERRORS: [(u8, OpError); 10] = [
+const ERRORS: [(u8, OpError); 11] = [
     (1, OpError::NoNode),
     (2, OpError::NoAuth),
     (3, OpError::BadVersion),
