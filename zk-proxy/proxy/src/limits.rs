@@ -2,10 +2,10 @@
 
 /// Requests read from clients and not yet answered, over all connections. Beyond it the proxy
 /// stops reading until some are answered.
-pub(crate) const OUTSTANDING_REQUESTS_MAX: usize = 1 << 16;
+pub(crate) const OUTSTANDING_REQUESTS_MAX: usize = 1 << 15;
 
 /// The same, in bytes of frames.
-pub(crate) const OUTSTANDING_BYTES_MAX: usize = 256 << 20;
+pub(crate) const OUTSTANDING_BYTES_MAX: usize = 64 << 20;
 
 /// Requests of one connection that are read and not yet answered. Also bounds the outcomes that a
 /// shard keeps for its session.
