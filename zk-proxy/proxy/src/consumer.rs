@@ -189,10 +189,15 @@ impl Consumer {
     }
 
     fn session_ended(&mut self, tree: &Tree, view: &View, now: Instant, session: SessionId) {
+        let mut expired = true;
         if let Some((_, connection)) = tree.sessions.remove(&session) {
             self.step_of(tree, view, now, connection, |pipeline, cx| {
-                pipeline.on_session_ended(cx)
+                expired = pipeline.on_session_ended(cx);
             });
+        }
+        if expired {
+            tree.stats.sessions_expired.fetch_add(1, Relaxed);
+            tracing::info!(%session, "session expired");
         }
     }
 

@@ -14,13 +14,15 @@
 //! events are appended to one buffer, so their order on the wire is the order of these calls.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use oxkeeper_client::{Answer, Query, Request as LinkRequest, Token};
 use oxkeeper_model::{
-    AclEntry, Attachment, CloseOutcome, Identities, Ops, Permission, SessionError, SessionGrant,
-    SessionId, SessionWrite, WriteOutcome, WriteRefusal, WriteSeq, permits,
+    AclEntry, Attachment, CloseOutcome, Identities, OpResult, Ops, Permission, SessionError,
+    SessionGrant, SessionId, SessionWrite, TxnOutcome, WriteOutcome, WriteRefusal, WriteSeq,
+    permits,
 };
 use oxkeeper_wire::{
     ConnectRequest, ConnectResponse, DecodeError, ErrorCode, EventType, OpCode, Request,
@@ -601,7 +603,7 @@ impl Pipeline {
             return;
         }
         binding.acknowledged = arrived.seq;
-        match arrived.result {
+        match &arrived.result {
             Err(WriteRefusal::SessionExpired | WriteRefusal::SessionMoved) => {
                 return self.close(cx.tree);
             }
@@ -609,7 +611,7 @@ impl Pipeline {
                 tracing::error!(session = %arrived.session, %refusal, "closing a connection whose writes lost their order");
                 return self.close(cx.tree);
             }
-            Ok(_) => {}
+            Ok(outcome) => note_foreign_ephemerals(cx.tree, arrived.session, outcome),
         }
         let waiting = self
             .queue
@@ -636,8 +638,8 @@ impl Pipeline {
         self.pump(cx);
     }
 
-    /// The session ended by itself, or was taken over.
-    pub(crate) fn on_session_ended(&mut self, cx: &mut Context<'_>) {
+    /// The session ended. Whether by itself, not because this connection closes it.
+    pub(crate) fn on_session_ended(&mut self, cx: &mut Context<'_>) -> bool {
         let closes_itself = self
             .queue
             .iter()
@@ -645,6 +647,7 @@ impl Pipeline {
         if !closes_itself {
             self.close(cx.tree);
         }
+        !closes_itself
     }
 
     pub(crate) fn on_answer(&mut self, cx: &mut Context<'_>, query: Query, answer: Answer) {
@@ -783,6 +786,23 @@ impl Pipeline {
                 self.ask(cx, query);
                 false
             }
+        }
+    }
+}
+
+/// A well-known trap: who writes another session's ephemeral znode keeps it only as long as its owner
+/// lives. ZooKeeper allows it, so it is allowed; the operator gets to know.
+fn note_foreign_ephemerals(tree: &Tree, writer: SessionId, outcome: &TxnOutcome) {
+    let TxnOutcome::Applied(results) = outcome else {
+        return;
+    };
+    for result in results {
+        if let OpResult::ValueSet { head } = result
+            && let Some(owner) = head.session
+            && owner != writer
+        {
+            tree.stats.foreign_ephemeral_writes.fetch_add(1, Relaxed);
+            tracing::debug!(%writer, %owner, "data written to an ephemeral znode of another session");
         }
     }
 }

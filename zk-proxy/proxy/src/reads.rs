@@ -129,19 +129,6 @@ impl<'a> Reader<'a> {
                 ok(out, &mut |body| body.int(count as i32));
             }
             Request::MultiRead(reads) => self.multi_read(xid, zxid, reads, out)?,
-            Request::AddWatch { path, mode } => {
-                self.add_watch(path.as_deref(), *mode)?;
-                ok(out, &mut |body| body.int(0));
-            }
-            Request::CheckWatches { path, kind } => {
-                self.find_watch(path.as_deref(), *kind)?;
-                ok(out, &mut |_| {});
-            }
-            Request::RemoveWatches { path, kind } => {
-                let kinds = self.find_watch(path.as_deref(), *kind)?;
-                self.unwatch(path.as_deref().unwrap_or_default(), kinds);
-                ok(out, &mut |_| {});
-            }
             Request::WhoAmI => {
                 let infos: Vec<_> = self
                     .identities
@@ -150,13 +137,40 @@ impl<'a> Reader<'a> {
                     .collect();
                 ok(out, &mut |body| body.client_infos(infos.iter().copied()));
             }
+            _ => {
+                let number = self.watch_request(request, out)?;
+                ok(out, &mut |body| {
+                    number.into_iter().for_each(|number| body.int(number))
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Requests about watches only. What is returned is the body of the reply, if it has one.
+    fn watch_request(
+        &mut self,
+        request: &Request<'_>,
+        out: &mut BytesMut,
+    ) -> Result<Option<i32>, ReadError> {
+        match request {
+            Request::AddWatch { path, mode } => {
+                self.add_watch(path.as_deref(), *mode)?;
+                return Ok(Some(ErrorCode::OK.0));
+            }
+            Request::CheckWatches { path, kind } => {
+                self.find_watch(path.as_deref(), *kind)?;
+            }
+            Request::RemoveWatches { path, kind } => {
+                let kinds = self.find_watch(path.as_deref(), *kind)?;
+                self.unwatch(path.as_deref().unwrap_or_default(), kinds);
+            }
             Request::SetWatches { .. } | Request::SetWatches2 { .. } => {
                 self.set_watches(request, out)?;
-                ok(out, &mut |_| {});
             }
             _ => return Err(Failed(ErrorCode::UNIMPLEMENTED)),
         }
-        Ok(())
+        Ok(None)
     }
 
     /// The head at `path`, if there is a record.
