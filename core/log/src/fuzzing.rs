@@ -9,13 +9,16 @@ use std::sync::Arc;
 use oxkeeper_model::{Offset, Term};
 
 use crate::format::{
-    MAGIC, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SEGMENT_SUFFIX, VERSION, file_name,
-    record_bytes,
+    MAGIC, OFFSET_MAX, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SEGMENT_SUFFIX, VERSION,
+    file_name, record_bytes,
 };
 use crate::{MemoryDisk, SEGMENT_BYTES_MIN, Wal, WalError, WalOptions, dump_disk};
 
 /// Reading ahead may take this much above the length of the files.
 const READ_AHEAD_BYTES: usize = 1 << 20;
+
+/// The part of a segment's header that is not always zero.
+const HEADER_FIELDS_BYTES: usize = 64;
 
 /// Most files that an input makes.
 const FILES_MAX: usize = 4;
@@ -41,6 +44,10 @@ pub(crate) fn disk_of(data: &[u8]) -> MemoryDisk {
         rest = other;
         let mut content = content.to_vec();
         if choice & 4 != 0 {
+            // Short inputs must reach the records: only the fields of the header come from them.
+            let fields = content.len().min(HEADER_FIELDS_BYTES);
+            let zeros = SEGMENT_HEADER_BYTES as usize - fields;
+            content.splice(fields..fields, std::iter::repeat_n(0, zeros));
             repair(&mut content, number, choice);
         }
         disk.put(&file_name(number, SEGMENT_SUFFIX), content);
@@ -90,6 +97,9 @@ pub fn examine_disk(
     let end = wal.last().map(|(last, _)| last.next());
     assert_eq!(expected, end, "the reader stops before the end");
     let next = end.unwrap_or(Offset(7));
+    if next > OFFSET_MAX {
+        return None;
+    }
     wal.append(next, term, b"one more")
         .expect("an open log takes an entry");
     wal.sync().expect("a healthy disk");
@@ -105,9 +115,6 @@ fn names_of(disk: &MemoryDisk) -> Vec<String> {
 
 /// Makes the header right, and the sums of the records as far as `choice` says.
 fn repair(content: &mut [u8], number: u64, choice: u8) {
-    if content.len() < SEGMENT_HEADER_BYTES as usize {
-        return;
-    }
     content[0..8].copy_from_slice(&MAGIC);
     content[8..12].copy_from_slice(&VERSION.to_le_bytes());
     content[13..16].fill(0);

@@ -163,6 +163,9 @@ fn read_fully<F: DiskFile>(file: &F, start: u64, buffer: &mut [u8]) -> std::io::
     Ok(done)
 }
 
+/// The segments of the log, and the generations of the files that are not.
+pub(crate) type Chosen<F> = (Vec<Opened<F>>, Vec<u64>);
+
 /// The segments that make up the log, oldest first, and the generations that do not.
 ///
 /// A newer segment takes over from its base on, whatever older ones hold from there; and
@@ -171,7 +174,7 @@ pub(crate) fn choose<D: Disk>(
     disk: &D,
     generations: &[u64],
     write: bool,
-) -> Result<(Vec<Opened<D::File>>, Vec<u64>), WalError> {
+) -> Result<Chosen<D::File>, WalError> {
     let mut live: Vec<Opened<D::File>> = Vec::new();
     let mut retired = Vec::new();
     let mut started = false;
