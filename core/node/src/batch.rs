@@ -1,0 +1,181 @@
+//! What one turn of a shard collects: the commands of one entry, and the queries after it.
+
+use oxkeeper_client::{Event, Query, Request, Token};
+use oxkeeper_model::limits::{ENTRY_BYTES_TARGET, ENTRY_COMMANDS_MAX};
+use oxkeeper_model::{Attachment, Command, Entry, Offset, Path, SessionId};
+use oxkeeper_store::CommandOutcome;
+
+use crate::links::LinkId;
+use crate::queue::request_bytes;
+
+/// Who waits for a command's outcome.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Origin {
+    Link {
+        link: LinkId,
+        token: Token,
+        session: SessionId,
+    },
+    /// The shard itself.
+    Own,
+}
+
+/// A query that waits for the entry before it.
+#[derive(Debug)]
+pub(crate) struct WaitingQuery {
+    pub(crate) link: LinkId,
+    pub(crate) token: Token,
+    pub(crate) query: Query,
+}
+
+/// Commands with their origins, one each. Reused from turn to turn.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) commands: Vec<Command>,
+    pub(crate) origins: Vec<Origin>,
+    bytes: usize,
+}
+
+impl Batch {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.commands.is_empty()
+    }
+
+    /// Whether the entry should be closed.
+    pub(crate) fn is_full(&self) -> bool {
+        self.commands.len() >= ENTRY_COMMANDS_MAX || self.bytes >= ENTRY_BYTES_TARGET
+    }
+
+    pub(crate) fn room(&self) -> usize {
+        ENTRY_COMMANDS_MAX.saturating_sub(self.commands.len())
+    }
+
+    fn push(&mut self, command: Command, origin: Origin) {
+        self.commands.push(command);
+        self.origins.push(origin);
+    }
+
+    pub(crate) fn push_own(&mut self, command: Command) {
+        self.push(command, Origin::Own);
+    }
+
+    pub(crate) fn expire(&mut self, session: SessionId, attachment: Attachment) {
+        self.push_own(Command::ExpireSession {
+            session,
+            attachment,
+        });
+    }
+
+    pub(crate) fn reap(&mut self, path: Path) {
+        self.bytes += path.len();
+        self.push_own(Command::Reap { path });
+    }
+
+    /// Takes a request; gives back what is no command.
+    pub(crate) fn take(&mut self, link: LinkId, request: Request) -> Option<NoCommand> {
+        let bytes = request_bytes(&request);
+        let (token, session, command) = match request {
+            Request::Write { token, write } => (token, write.session, Command::Write(write)),
+            Request::OpenSession { token, timeout_ms } => {
+                (token, SessionId(0), Command::OpenSession { timeout_ms })
+            }
+            Request::Attach {
+                token,
+                session,
+                password,
+                timeout_ms,
+            } => (
+                token,
+                session,
+                Command::Attach {
+                    session,
+                    password,
+                    timeout_ms,
+                },
+            ),
+            Request::CloseSession {
+                token,
+                session,
+                attachment,
+                seq,
+            } => (
+                token,
+                session,
+                Command::CloseSession {
+                    session,
+                    attachment,
+                    seq,
+                },
+            ),
+            Request::Query { token, query } => {
+                return Some(NoCommand::Query(WaitingQuery { link, token, query }));
+            }
+            Request::Heartbeat { sessions } => return Some(NoCommand::Heartbeat(sessions)),
+        };
+        self.bytes += bytes;
+        self.push(
+            command,
+            Origin::Link {
+                link,
+                token,
+                session,
+            },
+        );
+        None
+    }
+
+    /// Makes the batch an entry, and `spare` the next batch.
+    pub(crate) fn close(&mut self, spare: Self) -> Self {
+        std::mem::replace(self, spare)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.commands.clear();
+        self.origins.clear();
+        self.bytes = 0;
+    }
+}
+
+/// A request that does not enter the log.
+#[derive(Debug)]
+pub(crate) enum NoCommand {
+    Query(WaitingQuery),
+    Heartbeat(Vec<SessionId>),
+}
+
+/// An entry that was appended and is not committed yet.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    pub(crate) offset: Offset,
+    pub(crate) entry: Entry,
+    pub(crate) origins: Vec<Origin>,
+}
+
+impl InFlight {
+    /// The emptied batch, to be filled again.
+    pub(crate) fn into_spare(self) -> Batch {
+        let mut batch = Batch {
+            commands: self.entry.commands,
+            origins: self.origins,
+            bytes: 0,
+        };
+        batch.clear();
+        batch
+    }
+}
+
+/// The answer to a command's sender; `None` for an outcome that is no answer.
+pub(crate) fn answer(token: Token, outcome: CommandOutcome) -> Option<Event> {
+    match outcome {
+        CommandOutcome::Written(outcome) => Some(Event::Written { token, outcome }),
+        CommandOutcome::SessionGranted(result) => Some(Event::SessionGranted { token, result }),
+        CommandOutcome::SessionClosed(session, outcome) => Some(Event::SessionClosed {
+            token,
+            session,
+            outcome,
+        }),
+        CommandOutcome::None | CommandOutcome::SessionExpired(..) | CommandOutcome::Reaped(_) => {
+            None
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! The data folder: who owns it, which format it has, and each shard's term.
+//!
+//! ```text
+//! LOCK           held by the process that uses the folder
+//! FORMAT         "oxkeeper-data 1\nshards 4\n"
+//! shard-0/TERM   "oxkeeper-term 1\n17\n"
+//! shard-0/log/   the log
+//! shard-0/store/ the store
+//! ```
+//!
+//! Files are replaced by writing another one, syncing it, and renaming.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use oxkeeper_model::{ShardId, Term};
+use parking_lot::Mutex;
+use thiserror::Error;
+
+const DATA_HEADER: &str = "oxkeeper-data";
+const TERM_HEADER: &str = "oxkeeper-term";
+/// Of both files.
+const VERSION: u32 = 1;
+
+/// Why a data folder cannot be used.
+#[derive(Debug, Error)]
+pub enum FolderError {
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        action: &'static str,
+        path: String,
+        source: io::Error,
+    },
+    #[error("the data folder {0} is in use by another process")]
+    InUse(String),
+    #[error(
+        "{0} holds files but no FORMAT file: it is not a data folder of this program; \
+         choose another folder, or an empty one"
+    )]
+    Foreign(String),
+    #[error("{path} is not readable: {reason}")]
+    Malformed { path: String, reason: &'static str },
+    #[error("{path} has format version {version}; this program knows version {VERSION}")]
+    UnknownVersion { path: String, version: u32 },
+    #[error(
+        "the data folder {path} has {found} shards and cannot be opened with {asked}; \
+         the number of shards is fixed when the folder is made"
+    )]
+    OtherShards {
+        path: String,
+        found: u32,
+        asked: u32,
+    },
+}
+
+/// A data folder that this process owns until it is dropped.
+#[derive(Debug)]
+pub struct DataFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataFolder {
+    /// Makes the folder if there is none, and refuses one that was made for another number of shards.
+    pub fn open(path: &Path, shards: u32) -> Result<Self, FolderError> {
+        fs::create_dir_all(path).map_err(io_error("create", path))?;
+        let lock = lock(path)?;
+        let format = path.join("FORMAT");
+        match read_small(&format)? {
+            Some(text) => check_format(path, &format, &text, shards)?,
+            None => {
+                check_unused(path)?;
+                let text = format!("{DATA_HEADER} {VERSION}\nshards {shards}\n");
+                replace(&format, &text)?;
+            }
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    /// Where a shard's files are; made if missing.
+    pub fn shard(&self, shard: ShardId) -> Result<PathBuf, FolderError> {
+        let path = self.path.join(format!("shard-{shard}"));
+        if !path.is_dir() {
+            fs::create_dir_all(&path).map_err(io_error("create", &path))?;
+            sync_dir(&self.path)?;
+        }
+        Ok(path)
+    }
+}
+
+fn lock(folder: &Path) -> Result<File, FolderError> {
+    let path = folder.join("LOCK");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(io_error("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(FolderError::InUse(folder.display().to_string())),
+        Err(TryLockError::Error(source)) => Err(io_error("lock", &path)(source)),
+    }
+}
+
+/// A folder without a FORMAT must be empty, but for what a first start leaves that was cut short.
+fn check_unused(folder: &Path) -> Result<(), FolderError> {
+    let entries = fs::read_dir(folder).map_err(io_error("list", folder))?;
+    for entry in entries {
+        let name = entry.map_err(io_error("list", folder))?.file_name();
+        let known = name == "LOCK" || name == "FORMAT.new" || name == "lost+found";
+        if !known {
+            return Err(FolderError::Foreign(folder.display().to_string()));
+        }
+    }
+    Ok(())
+}
+
+fn check_format(folder: &Path, file: &Path, text: &str, asked: u32) -> Result<(), FolderError> {
+    let found = body(file, text, DATA_HEADER)?
+        .strip_prefix("shards ")
+        .and_then(|count| count.trim_end().parse().ok())
+        .ok_or_else(|| malformed(file, "no number of shards"))?;
+    if found == asked {
+        return Ok(());
+    }
+    Err(FolderError::OtherShards {
+        path: folder.display().to_string(),
+        found,
+        asked,
+    })
+}
+
+/// The text after the line `header version`.
+fn body<'a>(file: &Path, text: &'a str, header: &str) -> Result<&'a str, FolderError> {
+    let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
+    let version = first
+        .strip_prefix(header)
+        .and_then(|version| version.trim_start().parse().ok())
+        .ok_or_else(|| malformed(file, "it does not begin with its name and version"))?;
+    if version == VERSION {
+        return Ok(rest);
+    }
+    Err(FolderError::UnknownVersion {
+        path: file.display().to_string(),
+        version,
+    })
+}
+
+/// Keeps the highest term that a replica has heard of.
+pub trait TermStore: Send + 'static {
+    /// `Term(0)` if there was none.
+    fn load(&self) -> Result<Term, FolderError>;
+    /// Durable when it returns.
+    fn save(&mut self, term: Term) -> Result<(), FolderError>;
+}
+
+/// A shard's TERM file.
+#[derive(Debug)]
+pub struct TermFile {
+    path: PathBuf,
+}
+
+impl TermFile {
+    pub fn new(shard_folder: &Path) -> Self {
+        Self {
+            path: shard_folder.join("TERM"),
+        }
+    }
+}
+
+impl TermStore for TermFile {
+    fn load(&self) -> Result<Term, FolderError> {
+        let Some(text) = read_small(&self.path)? else {
+            return Ok(Term(0));
+        };
+        let term = body(&self.path, &text, TERM_HEADER)?.trim_end().parse();
+        term.map(Term).map_err(|_| malformed(&self.path, "no term"))
+    }
+
+    fn save(&mut self, term: Term) -> Result<(), FolderError> {
+        replace(&self.path, &format!("{TERM_HEADER} {VERSION}\n{term}\n"))
+    }
+}
+
+/// A term in memory, for tests and simulation. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryTerm(Arc<Mutex<Term>>);
+
+impl TermStore for MemoryTerm {
+    fn load(&self) -> Result<Term, FolderError> {
+        Ok(*self.0.lock())
+    }
+
+    fn save(&mut self, term: Term) -> Result<(), FolderError> {
+        *self.0.lock() = term;
+        Ok(())
+    }
+}
+
+fn read_small(path: &Path) -> Result<Option<String>, FolderError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_error("read", path)(error)),
+    }
+}
+
+fn replace(path: &Path, text: &str) -> Result<(), FolderError> {
+    let new = path.with_extension("new");
+    let write = || {
+        let mut file = File::create(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    };
+    write().map_err(io_error("write", path))?;
+    path.parent().map_or(Ok(()), sync_dir)
+}
+
+fn sync_dir(path: &Path) -> Result<(), FolderError> {
+    File::open(path)
+        .and_then(|dir| dir.sync_all())
+        .map_err(io_error("sync", path))
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FolderError + use<> {
+    let path = path.display().to_string();
+    move |source| FolderError::Io {
+        action,
+        path,
+        source,
+    }
+}
+
+fn malformed(path: &Path, reason: &'static str) -> FolderError {
+    FolderError::Malformed {
+        path: path.display().to_string(),
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(path: &Path, shards: u32) -> String {
+        DataFolder::open(path, shards)
+            .expect_err("must be refused")
+            .to_string()
+    }
+
+    #[test]
+    fn a_folder_has_one_owner_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = DataFolder::open(dir.path(), 1).unwrap();
+        assert!(refusal(dir.path(), 1).contains("in use by another process"));
+        drop(folder);
+        DataFolder::open(dir.path(), 1).unwrap();
+    }
+
+    #[test]
+    fn the_number_of_shards_and_the_version_are_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(DataFolder::open(dir.path(), 2).unwrap());
+        assert!(refusal(dir.path(), 3).contains("has 2 shards and cannot be opened with 3"));
+        fs::write(dir.path().join("FORMAT"), "oxkeeper-data 2\nelse\n").unwrap();
+        assert!(refusal(dir.path(), 2).contains("format version 2; this program knows version 1"));
+        fs::write(dir.path().join("FORMAT"), "").unwrap();
+        assert!(refusal(dir.path(), 2).contains("is not readable"));
+    }
+
+    #[test]
+    fn a_folder_of_something_else_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("thesis.tex"), "").unwrap();
+        assert!(refusal(dir.path(), 1).contains("not a data folder"));
+    }
+
+    #[test]
+    fn a_term_outlives_its_store() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(TermFile::new(dir.path()).load().unwrap(), Term(0));
+        TermFile::new(dir.path()).save(Term(7)).unwrap();
+        TermFile::new(dir.path()).save(Term(18)).unwrap();
+        assert_eq!(TermFile::new(dir.path()).load().unwrap(), Term(18));
+        fs::write(dir.path().join("TERM"), "oxkeeper-term 1\nx\n").unwrap();
+        assert!(TermFile::new(dir.path()).load().is_err());
+    }
+}

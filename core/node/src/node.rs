@@ -1,0 +1,270 @@
+//! The node: its shards' threads, and the handles on them.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+
+use oxkeeper_client::Shard;
+use oxkeeper_log::{Disk, FileDisk, WalOptions};
+use oxkeeper_model::ShardId;
+use oxkeeper_model::placement::Shards;
+use oxkeeper_store::{KeyValueStore, StoreError};
+use parking_lot::Mutex;
+use tracing::{error, warn};
+
+use crate::driver::{Driver, ShardParts};
+use crate::error::{NodeError, ShardError};
+use crate::folder::{DataFolder, TermFile};
+use crate::options::NodeOptions;
+use crate::queue::{Item, Queue};
+use crate::startup;
+use crate::stats::ShardStats;
+use crate::transport::LocalShard;
+
+/// A running node. Dropping it ends the shards as they are, as a crash would, but in order:
+/// what is not durable is not answered. [`Node::shutdown`] is the orderly end.
+pub struct Node {
+    shards: Vec<RunningShard>,
+    /// Held until the threads have ended.
+    _folder: Option<DataFolder>,
+}
+
+/// The outside of a shard's thread.
+struct RunningShard {
+    id: ShardId,
+    queue: Arc<Queue>,
+    status: Arc<Status>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Outlives the thread.
+#[derive(Default)]
+struct Status {
+    stats: Arc<ShardStats>,
+    /// Why it stopped by itself.
+    failed: OnceLock<String>,
+}
+
+impl Node {
+    /// Starts all shards from the files in `data_dir`, which is made if missing. `open_store`
+    /// gets an own folder for each shard's store. Returns when all shards serve.
+    pub fn start<S: KeyValueStore>(
+        options: NodeOptions,
+        data_dir: &Path,
+        mut open_store: impl FnMut(ShardId, &Path) -> Result<S, StoreError>,
+    ) -> Result<Self, NodeError> {
+        let folder = DataFolder::open(data_dir, options.shards)?;
+        let parts = |shard| {
+            let failed = |error| NodeError::Shard { shard, error };
+            let path = folder.shard(shard)?;
+            let log = path.join("log");
+            let disk = FileDisk::new(&log).map_err(|source| {
+                failed(ShardError::LogFolder {
+                    path: log.display().to_string(),
+                    source,
+                })
+            })?;
+            let store = open_store(shard, &path.join("store"))
+                .map_err(|error| failed(ShardError::Store(error)))?;
+            Ok(ShardParts {
+                disk: Arc::new(disk),
+                log_options: WalOptions::default(),
+                store,
+                term: Box::new(TermFile::new(&path)),
+            })
+        };
+        let mut node = Self::start_with(options, parts)?;
+        node._folder = Some(folder);
+        Ok(node)
+    }
+
+    /// Starts all shards from parts that the caller made.
+    pub fn start_with<D: Disk, S: KeyValueStore>(
+        options: NodeOptions,
+        mut parts: impl FnMut(ShardId) -> Result<ShardParts<D, S>, NodeError>,
+    ) -> Result<Self, NodeError> {
+        let shards = Shards::new(options.shards).ok_or(NodeError::NoShards)?;
+        let options = Arc::new(options);
+        let mut node = Self {
+            shards: Vec::new(),
+            _folder: None,
+        };
+        let mut started = Vec::new();
+        // All at once: each replays its log.
+        for shard in shards.ids() {
+            let parts = parts(shard)?;
+            let (running, result) = RunningShard::spawn(shard, Arc::clone(&options), parts)?;
+            node.shards.push(running);
+            started.push(result);
+        }
+        for (shard, result) in shards.ids().zip(started) {
+            let gone = || Err(ShardError::Panicked("while it started".to_owned()));
+            result
+                .recv()
+                .unwrap_or_else(|_| gone())
+                .map_err(|error| NodeError::Shard { shard, error })?;
+        }
+        Ok(node)
+    }
+
+    /// A shard that links can be opened to; `None` if there is no such shard.
+    pub fn shard(&self, shard: ShardId) -> Option<Arc<dyn Shard>> {
+        let running = self.running(shard)?;
+        Some(Arc::new(LocalShard {
+            queue: Arc::clone(&running.queue),
+        }))
+    }
+
+    /// What a shard has counted so far.
+    pub fn stats(&self, shard: ShardId) -> Option<Arc<ShardStats>> {
+        Some(Arc::clone(&self.running(shard)?.status.stats))
+    }
+
+    /// Requests that wait for a shard.
+    pub fn queue_length(&self, shard: ShardId) -> Option<usize> {
+        Some(self.running(shard)?.queue.len())
+    }
+
+    /// The first shard that has stopped by itself, and why. The process should end then.
+    pub fn failed(&self) -> Option<(ShardId, &str)> {
+        let failure = |running: &'_ RunningShard| running.status.failed.get().is_some();
+        let running = self.shards.iter().find(|running| failure(running))?;
+        Some((running.id, running.status.failed.get()?))
+    }
+
+    /// Works off what is queued, refuses anything more, makes everything durable in the stores,
+    /// closes the links, and returns when all threads have ended. Repeating it does nothing.
+    pub fn shutdown(&self) {
+        for running in &self.shards {
+            running.queue.control(Item::Stop);
+        }
+        self.join();
+    }
+
+    fn join(&self) {
+        for running in &self.shards {
+            for thread in running.threads.lock().drain(..) {
+                // Panics were caught and told inside.
+                let _ = thread.join();
+            }
+        }
+    }
+
+    fn running(&self, shard: ShardId) -> Option<&RunningShard> {
+        self.shards.iter().find(|running| running.id == shard)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        for running in &self.shards {
+            running.queue.abort();
+        }
+        self.join();
+    }
+}
+
+type Started = Receiver<Result<(), ShardError>>;
+
+impl RunningShard {
+    fn spawn<D: Disk, S: KeyValueStore>(
+        id: ShardId,
+        options: Arc<NodeOptions>,
+        parts: ShardParts<D, S>,
+    ) -> Result<(Self, Started), NodeError> {
+        let queue = Arc::new(Queue::new(
+            options.queue_requests_max,
+            options.queue_bytes_max,
+        ));
+        let status = Arc::new(Status::default());
+        let (started, result) = sync_channel(1);
+        let thread = {
+            let (queue, status) = (Arc::clone(&queue), Arc::clone(&status));
+            let life = move || live(id, &options, &queue, &status, parts, &started);
+            let name = format!("shard-{id}");
+            std::thread::Builder::new()
+                .name(name)
+                .spawn(life)
+                .map_err(NodeError::Thread)?
+        };
+        let threads = Mutex::new(vec![thread]);
+        Ok((
+            Self {
+                id,
+                queue,
+                status,
+                threads,
+            },
+            result,
+        ))
+    }
+}
+
+/// A shard thread from start to end. Whatever ends it, its links are closed.
+fn live<D: Disk, S: KeyValueStore>(
+    id: ShardId,
+    options: &Arc<NodeOptions>,
+    queue: &Arc<Queue>,
+    status: &Status,
+    parts: ShardParts<D, S>,
+    started: &SyncSender<Result<(), ShardError>>,
+) {
+    let stats = Arc::clone(&status.stats);
+    let opened = startup::open(id, Arc::clone(options), Arc::clone(queue), stats, parts);
+    let mut driver = match opened {
+        Ok(driver) => driver,
+        Err(error) => {
+            queue.close();
+            error!(shard = %id, %error, advice = error.advice(), "shard does not start");
+            let _ = started.send(Err(error));
+            return;
+        }
+    };
+    let preparer = prepare_segments(id, &driver);
+    let _ = started.send(Ok(()));
+    // The driver is not used after a panic but to close its links, which are whole.
+    let result = catch_unwind(AssertUnwindSafe(|| driver.run()))
+        .unwrap_or_else(|panic| Err(ShardError::Panicked(panic_text(&*panic))));
+    queue.close();
+    if let Err(error) = &result {
+        error!(shard = %id, %error, advice = error.advice(), "shard has stopped");
+        let _ = status.failed.set(error.to_string());
+    }
+    // Before the hook, which may end the process.
+    if catch_unwind(AssertUnwindSafe(|| driver.close_links())).is_err() {
+        warn!(shard = %id, "a link panicked when it was closed");
+    }
+    drop(driver);
+    if let (Err(error), Some(hook)) = (&result, &options.on_failure) {
+        hook(id, &error.to_string());
+    }
+    if let Some(preparer) = preparer {
+        let _ = preparer.join();
+    }
+}
+
+/// Keeps a spare log segment ready, so that no request waits for one to be made.
+/// Ends when the log is dropped.
+fn prepare_segments<D: Disk, S: KeyValueStore>(
+    id: ShardId,
+    driver: &Driver<D, S>,
+) -> Option<JoinHandle<()>> {
+    let preparer = driver.log.preparer();
+    let work = move || {
+        if let Err(error) = preparer.run() {
+            // The log makes its segments itself then, and fails if it cannot either.
+            warn!(shard = %id, %error, "cannot prepare log segments ahead");
+        }
+    };
+    let name = format!("segments-{id}");
+    std::thread::Builder::new().name(name).spawn(work).ok()
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a message".to_owned())
+}

@@ -1,0 +1,70 @@
+//! When containers and TTL records are looked for, and how many go into one entry.
+
+use std::collections::VecDeque;
+
+use oxkeeper_model::Path;
+
+/// Records that one entry deletes at most, so that clients' commands do not wait for a long one.
+pub(crate) const REAPS_PER_ENTRY_MAX: usize = 128;
+
+/// A plain state machine; the shard looks up the candidates.
+#[derive(Debug)]
+pub(crate) struct Reaper {
+    interval_ms: u64,
+    next_ms: u64,
+    waiting: VecDeque<Path>,
+}
+
+impl Reaper {
+    pub(crate) fn new(interval_ms: u32, now_ms: u64) -> Self {
+        let interval_ms = u64::from(interval_ms.max(1));
+        Self {
+            interval_ms,
+            next_ms: now_ms + interval_ms,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// Whether candidates are to be looked up now. Not while the last ones wait.
+    pub(crate) fn is_due(&self, now_ms: u64) -> bool {
+        self.waiting.is_empty() && now_ms >= self.next_ms
+    }
+
+    pub(crate) fn found(&mut self, now_ms: u64, candidates: Vec<Path>) {
+        self.next_ms = now_ms + self.interval_ms;
+        self.waiting = candidates.into();
+    }
+
+    /// The next to be deleted, at most `room`.
+    pub(crate) fn take(&mut self, room: usize) -> impl Iterator<Item = Path> + '_ {
+        let count = self.waiting.len().min(room).min(REAPS_PER_ENTRY_MAX);
+        self.waiting.drain(..count)
+    }
+
+    pub(crate) fn wait_ms(&self, now_ms: u64) -> u64 {
+        if self.waiting.is_empty() {
+            self.next_ms.saturating_sub(now_ms)
+        } else {
+            0
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn candidates_are_worked_off_in_parts_before_the_next_look() {
+        let mut reaper = Reaper::new(1_000, 0);
+        assert!(!reaper.is_due(999) && reaper.is_due(1_000));
+        assert_eq!(reaper.wait_ms(400), 600);
+        let paths = (0..REAPS_PER_ENTRY_MAX + 1).map(|n| format!("/{n}").into());
+        reaper.found(1_000, paths.collect());
+        assert_eq!((reaper.is_due(2_000), reaper.wait_ms(1_000)), (false, 0));
+        assert_eq!(reaper.take(usize::MAX).count(), REAPS_PER_ENTRY_MAX);
+        assert_eq!(reaper.take(0).count(), 0);
+        assert_eq!(reaper.take(usize::MAX).count(), 1);
+        assert_eq!((reaper.is_due(2_000), reaper.wait_ms(1_500)), (true, 500));
+    }
+}

@@ -1,0 +1,27 @@
+//! The link's contract over the transport within one process.
+
+mod support;
+
+use oxkeeper_client::contract::{TestShard, run_all};
+use oxkeeper_node::NodeOptions;
+use support::{Machine, options, shard};
+
+#[test]
+fn the_local_transport_keeps_the_contract_of_the_link() {
+    run_all(|| {
+        let options = NodeOptions {
+            queue_requests_max: 256,
+            ..options()
+        };
+        let (queue_requests_max, session_tick_ms) =
+            (options.queue_requests_max, options.session_tick_ms);
+        let node = Machine::default().start(options);
+        let shard = shard(&node);
+        TestShard {
+            shard,
+            queue_requests_max,
+            session_tick_ms,
+            stop: Box::new(move || node.shutdown()),
+        }
+    });
+}
