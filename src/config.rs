@@ -195,8 +195,6 @@ options! {
         http_address: Host = "0.0.0.0", "HOST";
         /// TCP port to serve HTTP on; 0 takes a free one.
         http_port: Port = 8080, "PORT";
-        /// Longest time a shutdown waits for requests in flight, milliseconds.
-        shutdown_timeout_ms: Millis = 10000, "MS";
         /// Threads that serve connections; `auto` is one per core, at most 4.
         worker_threads: Auto<Threads> = "auto", "COUNT";
         /// Which log lines are written to standard error: `error`, `warn`, `info`, `debug`, `trace`,

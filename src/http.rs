@@ -12,8 +12,11 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use oxkeeper_proxy::Proxy;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use crate::node_metrics::NodeMetrics;
 
 /// Quantiles of every summary, those of ZooKeeper's Prometheus page.
 const SUMMARY_QUANTILES: &[f64] = &[0.5, 0.95, 0.99];
@@ -49,8 +52,8 @@ pub(crate) struct Pages {
     pub(crate) recorder: PrometheusHandle,
     /// Cancelled when the server no longer takes clients.
     pub(crate) shutdown: CancellationToken,
-    /// Brings gauges up to date that are not counted as they change; called before each page of metrics.
-    pub(crate) refresh: Box<dyn Fn() + Send + Sync>,
+    pub(crate) proxy: Arc<Proxy>,
+    pub(crate) node: NodeMetrics,
 }
 
 /// Serves the pages until `stopped`; they stay up while the server drains, so that a probe sees it.
@@ -71,7 +74,8 @@ fn router(pages: Arc<Pages>) -> Router {
 }
 
 async fn metrics_page(State(pages): State<Arc<Pages>>) -> Response {
-    (pages.refresh)();
+    pages.proxy.publish_metrics().await;
+    pages.node.publish();
     (
         [(header::CONTENT_TYPE, PROMETHEUS_TEXT)],
         pages.recorder.render(),
@@ -80,9 +84,12 @@ async fn metrics_page(State(pages): State<Arc<Pages>>) -> Response {
 }
 
 async fn health_page(State(pages): State<Arc<Pages>>) -> Response {
-    if pages.shutdown.is_cancelled() {
-        (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response()
+    let problem = if pages.shutdown.is_cancelled() {
+        "shutting down\n"
+    } else if !pages.proxy.is_serving() {
+        "the shard does not serve\n"
     } else {
-        "ok\n".into_response()
-    }
+        return "ok\n".into_response();
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, problem).into_response()
 }

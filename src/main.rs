@@ -13,10 +13,15 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod config;
+mod hint;
 mod http;
 mod logging;
+mod node_metrics;
 mod open_files;
 mod shutdown;
+mod standalone;
+mod startup;
+mod wal;
 mod zoo_cfg;
 
 const EXIT_CODE_FAILED: u8 = 1;
@@ -34,6 +39,10 @@ struct Cli {
 enum Role {
     /// Serve ZooKeeper clients from one process with its own store.
     Standalone(StandaloneArgs),
+    /// Load a ZooKeeper server and measure it.
+    Perf(oxkeeper_perf::PerfArgs),
+    /// Print a shard's log, and whether it is damaged.
+    Wal(wal::WalArgs),
 }
 
 #[derive(clap::Args)]
@@ -50,17 +59,23 @@ struct StandaloneArgs {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().role {
+    let done = match Cli::parse().role {
         Role::Standalone(args) => standalone(args),
-    }
+        Role::Perf(args) => oxkeeper_perf::run(args),
+        Role::Wal(args) => wal::run(&args),
+    };
+    done.unwrap_or_else(|problem| {
+        eprintln!("oxkeeper: {problem:#}");
+        ExitCode::from(EXIT_CODE_FAILED)
+    })
 }
 
-fn standalone(args: StandaloneArgs) -> ExitCode {
+fn standalone(args: StandaloneArgs) -> anyhow::Result<ExitCode> {
     let loaded = match config::load(args.flags, args.config.as_deref()) {
         Ok(loaded) => loaded,
         Err(problem) => {
             eprintln!("oxkeeper: {problem}");
-            return ExitCode::from(EXIT_CODE_WRONG_USE);
+            return Ok(ExitCode::from(EXIT_CODE_WRONG_USE));
         }
     };
     if args.print_config {
@@ -68,7 +83,8 @@ fn standalone(args: StandaloneArgs) -> ExitCode {
             eprintln!("oxkeeper: {warning}");
         }
         print!("{}", loaded.config);
-        return ExitCode::SUCCESS;
+        return Ok(ExitCode::SUCCESS);
     }
-    ExitCode::from(EXIT_CODE_FAILED)
+    standalone::run(loaded)?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -29,7 +29,10 @@ impl Startup {
             line("health", format!("http://{page}/health"));
         }
         let shards = if self.shards == 1 { "shard" } else { "shards" };
-        line("data", format!("{} ({} {shards})", self.data_dir.display(), self.shards));
+        line(
+            "data",
+            format!("{} ({} {shards})", self.data_dir.display(), self.shards),
+        );
         line("stop", "Ctrl-C, or SIGTERM; it drains first".to_owned());
         let _ = write!(
             screen,

@@ -184,3 +184,11 @@ fn options_page() -> String {
     }
     page
 }
+
+#[test]
+fn the_example_configuration_is_usable() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/oxkeeper.yaml");
+    let loaded = load(Layer::default(), Some(Path::new(example))).unwrap();
+    assert_eq!(loaded.config.data_dir.to_string(), "/var/lib/oxkeeper");
+    assert!(loaded.warnings.is_empty());
+}
