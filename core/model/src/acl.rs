@@ -40,7 +40,11 @@ pub const SUPER_SCHEME: &str = "super";
 
 /// Whether one of `identities` has `permission` under `acl`. An empty list is open to all.
 pub fn permits(acl: &[AclEntry], identities: &[Identity], permission: Permission) -> bool {
-    if acl.is_empty() || identities.iter().any(|identity| &*identity.scheme == SUPER_SCHEME) {
+    if acl.is_empty()
+        || identities
+            .iter()
+            .any(|identity| &*identity.scheme == SUPER_SCHEME)
+    {
         return true;
     }
     acl.iter()
@@ -90,11 +94,18 @@ mod tests {
     use super::*;
 
     fn entry(permissions: i32, scheme: &str, id: &str) -> AclEntry {
-        AclEntry { permissions, scheme: scheme.into(), id: id.into() }
+        AclEntry {
+            permissions,
+            scheme: scheme.into(),
+            id: id.into(),
+        }
     }
 
     fn identity(scheme: &str, id: &str) -> Identity {
-        Identity { scheme: scheme.into(), id: id.into() }
+        Identity {
+            scheme: scheme.into(),
+            id: id.into(),
+        }
     }
 
     #[test]
@@ -102,8 +113,16 @@ mod tests {
         let acl = [entry(1, "world", "anyone"), entry(2, "digest", "bob:x")];
         assert!(permits(&acl, &[], Permission::Read));
         assert!(!permits(&acl, &[], Permission::Write));
-        assert!(permits(&acl, &[identity("digest", "bob:x")], Permission::Write));
-        assert!(!permits(&acl, &[identity("digest", "eve:x")], Permission::Write));
+        assert!(permits(
+            &acl,
+            &[identity("digest", "bob:x")],
+            Permission::Write
+        ));
+        assert!(!permits(
+            &acl,
+            &[identity("digest", "eve:x")],
+            Permission::Write
+        ));
         assert!(permits(&acl, &[identity("super", "")], Permission::Admin));
         assert!(permits(&[], &[], Permission::Admin));
     }
@@ -111,8 +130,16 @@ mod tests {
     #[test]
     fn ip_ranges_compare_the_leading_bits() {
         let acl = [entry(31, "ip", "10.1.0.0/16")];
-        assert!(permits(&acl, &[identity("ip", "10.1.2.3")], Permission::Read));
-        assert!(!permits(&acl, &[identity("ip", "10.2.2.3")], Permission::Read));
+        assert!(permits(
+            &acl,
+            &[identity("ip", "10.1.2.3")],
+            Permission::Read
+        ));
+        assert!(!permits(
+            &acl,
+            &[identity("ip", "10.2.2.3")],
+            Permission::Read
+        ));
         assert!(address_in("10.1.2.3", "0.0.0.0/0"));
         assert!(address_in("::1", "::/0"));
         assert!(!address_in("::1", "10.0.0.0/8"));

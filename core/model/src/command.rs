@@ -24,23 +24,41 @@ pub type SessionPassword = [u8; 16];
 pub enum Command {
     /// First command of a shard: its secret, and the records it starts with. Takes no revision;
     /// a second one changes nothing.
-    Genesis { secret: [u8; 32], seed: Vec<SeedRecord> },
+    Genesis {
+        secret: [u8; 32],
+        seed: Vec<SeedRecord>,
+    },
     /// First command of a leader's term. Takes no revision.
     TermStart,
     /// A tree transaction of a session.
     Write(SessionWrite),
-    OpenSession { timeout_ms: u32 },
+    OpenSession {
+        timeout_ms: u32,
+    },
     /// Binds a session to a new connection. Takes no revision.
-    Attach { session: SessionId, password: SessionPassword, timeout_ms: u32 },
+    Attach {
+        session: SessionId,
+        password: SessionPassword,
+        timeout_ms: u32,
+    },
     /// The client's own end of its session: deletes its ephemeral records.
-    CloseSession { session: SessionId, attachment: Attachment, seq: WriteSeq },
+    CloseSession {
+        session: SessionId,
+        attachment: Attachment,
+        seq: WriteSeq,
+    },
     /// The leader's end of a silent session. No effect, and no revision, if the session was
     /// attached again since (`attachment` is no longer its current one) or is gone.
-    ExpireSession { session: SessionId, attachment: Attachment },
+    ExpireSession {
+        session: SessionId,
+        attachment: Attachment,
+    },
     /// Deletes a container or TTL record if its time has come at the entry's log time
     /// (see `limits::CONTAINER_NEVER_USED_MS` for one that never had a child).
     /// No effect, and no revision, otherwise.
-    Reap { path: Path },
+    Reap {
+        path: Path,
+    },
 }
 
 /// A record a shard starts with.
@@ -85,13 +103,27 @@ pub enum TreeOp {
         malformed: bool,
     },
     /// Errors: no record, no WRITE permission, other version.
-    SetValue { path: Path, value: Option<Bytes>, expected_version: Option<i32> },
+    SetValue {
+        path: Path,
+        value: Option<Bytes>,
+        expected_version: Option<i32>,
+    },
     /// Errors: no record, no ADMIN permission, other ACL version.
-    SetAcl { path: Path, acl: Acl, expected_version: Option<i32> },
+    SetAcl {
+        path: Path,
+        acl: Acl,
+        expected_version: Option<i32>,
+    },
     /// Errors: no parent, no DELETE permission on the parent, no record, other version, has children.
-    Delete { path: Path, expected_version: Option<i32> },
+    Delete {
+        path: Path,
+        expected_version: Option<i32>,
+    },
     /// Errors: no record, no READ permission, other version.
-    Check { path: Path, expected_version: Option<i32> },
+    Check {
+        path: Path,
+        expected_version: Option<i32>,
+    },
     /// Reads the record as the operations before left it. Errors: no record, no READ permission.
     Get { path: Path },
     /// An operation that the front end refused; fails the transaction when its turn comes.

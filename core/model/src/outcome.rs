@@ -25,6 +25,9 @@ pub enum OpError {
     InvalidAcl,
     #[error("bad arguments")]
     BadArguments,
+    /// The request could not be read at all, which some requests must report as a transaction.
+    #[error("garbled request")]
+    Garbled,
     #[error("not supported")]
     Unimplemented,
     #[error("changes of the membership are disabled")]
@@ -35,12 +38,22 @@ pub enum OpError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpResult {
     /// `path` has the sequential suffix.
-    Created { path: Path, head: Head },
-    ValueSet { head: Head },
-    AclSet { head: Head },
+    Created {
+        path: Path,
+        head: Head,
+    },
+    ValueSet {
+        head: Head,
+    },
+    AclSet {
+        head: Head,
+    },
     Deleted,
     Checked,
-    Got { head: Head, value: Option<Bytes> },
+    Got {
+        head: Head,
+        value: Option<Bytes>,
+    },
 }
 
 /// One result per operation.
@@ -51,7 +64,10 @@ pub type OpResults = SmallVec<[OpResult; 1]>;
 pub enum TxnOutcome {
     Applied(OpResults),
     /// The operation at `index` failed; none took effect.
-    Failed { index: u32, error: OpError },
+    Failed {
+        index: u32,
+        error: OpError,
+    },
 }
 
 /// Why a write never became a transaction. It took no revision and had no effect.

@@ -214,6 +214,7 @@ fn op_error(error: i32) -> Result<OpError, FormatError> {
         Ok(P::BadArguments) => OpError::BadArguments,
         Ok(P::Unimplemented) => OpError::Unimplemented,
         Ok(P::ReconfigDisabled) => OpError::ReconfigDisabled,
+        Ok(P::Garbled) => OpError::Garbled,
         Ok(P::Unspecified) | Err(_) => return Err(FormatError::Invalid("unknown error code")),
     })
 }

@@ -209,6 +209,7 @@ fn op_error(error: OpError) -> u64 {
         OpError::BadArguments => 8,
         OpError::Unimplemented => 9,
         OpError::ReconfigDisabled => 10,
+        OpError::Garbled => 11,
     }
 }
 

@@ -173,7 +173,7 @@ fn read_outcome_head(reader: &mut Reader<'_>) -> Result<Head, RowError> {
 }
 
 /// Persisted: never renumber.
-const ERRORS: [(u8, OpError); 10] = [
+const ERRORS: [(u8, OpError); 11] = [
     (1, OpError::NoNode),
     (2, OpError::NoAuth),
     (3, OpError::BadVersion),
@@ -184,6 +184,7 @@ const ERRORS: [(u8, OpError); 10] = [
     (8, OpError::BadArguments),
     (9, OpError::Unimplemented),
     (10, OpError::ReconfigDisabled),
+    (11, OpError::Garbled),
 ];
 
 pub(crate) fn error_code(error: OpError) -> u8 {
@@ -198,6 +199,7 @@ pub(crate) fn error_code(error: OpError) -> u8 {
         OpError::BadArguments => 8,
         OpError::Unimplemented => 9,
         OpError::ReconfigDisabled => 10,
+        OpError::Garbled => 11,
     }
 }
 

@@ -1,0 +1,38 @@
+# One profile and one target folder for running, testing and measuring: RocksDB takes about 40
+# CPU-minutes to build, and a second profile or folder would build it again. The folder lies outside
+# the checkout, so that a fresh clone finds it. Set CARGO_TARGET_DIR for another place.
+CACHE_HOME := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)
+CARGO_TARGET_DIR ?= $(CACHE_HOME)/oxkeeper/target
+export CARGO_TARGET_DIR
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+CARGO ?= cargo
+OXKEEPER := $(CARGO_TARGET_DIR)/release/oxkeeper
+export OXKEEPER_BIN := $(OXKEEPER)
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test check unit compat compat-diff bench packages-run packages-test
+
+help: ## Show what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: packages-run build ## Set up, build and start a server: make run ARGS="--client-port 2182"
+	@$(OXKEEPER) standalone $(ARGS)
+
+build: ## Build the binary
+	$(CARGO) build --release --workspace
+
+test: packages-test check unit compat ## Set up and pass all tests
+
+check: ## Formatting and lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --release -- -D warnings
+
+unit: build ## Tests of all crates
+	$(CARGO) test --workspace --release
+
+packages-run:
+	@.ci/packages run
+
+packages-test:
+	@.ci/packages test

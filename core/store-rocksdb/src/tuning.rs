@@ -1,0 +1,132 @@
+//! How RocksDB is set up, and why.
+
+use rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, Error, LogLevel, Options,
+};
+
+/// Default of [`BlockCache::new`].
+const BLOCK_CACHE_BYTES_DEFAULT: usize = 32 << 20;
+
+/// RocksDB flushes a memtable of this size by itself, which must not happen: a shard starts a
+/// checkpoint long before. Beyond is an entry larger than any the log takes.
+const MEMTABLE_BYTES_MAX: usize = 1 << 30;
+
+/// Bits of the memtable's bloom filter: about ten for each row of a usual checkpoint.
+const MEMTABLE_BLOOM_BYTES: usize = 256 << 10;
+
+/// Memtables before writes wait: one that fills, one that is flushed, and spare.
+const MEMTABLES_MAX: i32 = 6;
+
+/// Tables are small so that one compaction is short.
+const TABLE_BYTES: u64 = 16 << 20;
+const LEVEL_1_BYTES: u64 = 64 << 20;
+
+/// Level 0 grows when compactions lag; reads get slower, writes must not.
+const LEVEL_0_COMPACT_FILES: i32 = 4;
+const LEVEL_0_SLOWDOWN_FILES: i32 = 40;
+const LEVEL_0_STOP_FILES: i32 = 80;
+
+/// Flushes and compactions together write no faster than this, so that the log's syncs on the
+/// same disk stay fast.
+const BACKGROUND_BYTES_PER_SECOND: i64 = 96 << 20;
+const RATE_REFILL_MICROS: i64 = 20_000;
+const RATE_FAIRNESS: i32 = 10;
+
+/// Written data goes to the disk in steps of this, not all at the sync at the end.
+const SYNC_STEP_BYTES: u64 = 1 << 20;
+
+/// About ten blocks of 4 KiB per partition of an index or filter.
+const METADATA_BLOCK_BYTES: usize = 4096;
+const BLOOM_BITS_PER_KEY: f64 = 10.0;
+const OPEN_FILES_MAX: i32 = 256;
+const INFO_LOG_BYTES: usize = 1 << 20;
+
+/// Blocks of tables in memory. Clones share one; so do the shards of a node.
+#[derive(Clone)]
+pub struct BlockCache(Cache);
+
+impl BlockCache {
+    pub fn new(bytes: usize) -> Self {
+        Self(Cache::new_lru_cache(bytes))
+    }
+
+    pub fn used_bytes(&self) -> usize {
+        self.0.get_usage()
+    }
+}
+
+impl Default for BlockCache {
+    fn default() -> Self {
+        Self::new(BLOCK_CACHE_BYTES_DEFAULT)
+    }
+}
+
+/// What an operator may choose.
+#[derive(Clone, Default)]
+pub struct RocksOptions {
+    /// Shared with whoever has a clone of it. Default: 32 MiB.
+    pub block_cache: BlockCache,
+}
+
+pub(crate) fn options(options: &RocksOptions) -> Result<Options, Error> {
+    // A close must not flush, else the store is not at a checkpoint. This one has no setter.
+    let mut db = Options::default().get_options_from_string("avoid_flush_during_shutdown=true")?;
+    db.create_if_missing(true);
+    db.set_paranoid_checks(true);
+    db.set_block_based_table_factory(&tables(&options.block_cache));
+    db.set_compression_type(DBCompressionType::Lz4);
+    memtables(&mut db);
+    compactions(&mut db);
+    db.set_max_open_files(OPEN_FILES_MAX);
+    db.set_skip_stats_update_on_db_open(true);
+    db.set_stats_dump_period_sec(0);
+    db.set_stats_persist_period_sec(0);
+    db.set_log_level(LogLevel::Warn);
+    db.set_max_log_file_size(INFO_LOG_BYTES);
+    db.set_keep_log_file_num(2);
+    Ok(db)
+}
+
+fn memtables(db: &mut Options) {
+    db.set_write_buffer_size(MEMTABLE_BYTES_MAX);
+    db.set_max_write_buffer_number(MEMTABLES_MAX);
+    db.set_min_write_buffer_number_to_merge(1);
+    // One thread writes; this spares it the locks for many.
+    db.set_allow_concurrent_memtable_write(false);
+    db.set_enable_write_thread_adaptive_yield(false);
+    // Most lookups of a create find nothing: the filter answers them without a search.
+    db.set_memtable_whole_key_filtering(true);
+    db.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_BYTES as f64 / MEMTABLE_BYTES_MAX as f64);
+}
+
+fn compactions(db: &mut Options) {
+    db.set_max_background_jobs(2);
+    db.set_level_compaction_dynamic_level_bytes(true);
+    db.set_target_file_size_base(TABLE_BYTES);
+    db.set_max_bytes_for_level_base(LEVEL_1_BYTES);
+    db.set_level_zero_file_num_compaction_trigger(LEVEL_0_COMPACT_FILES);
+    db.set_level_zero_slowdown_writes_trigger(LEVEL_0_SLOWDOWN_FILES);
+    db.set_level_zero_stop_writes_trigger(LEVEL_0_STOP_FILES);
+    db.set_ratelimiter(
+        BACKGROUND_BYTES_PER_SECOND,
+        RATE_REFILL_MICROS,
+        RATE_FAIRNESS,
+    );
+    db.set_bytes_per_sync(SYNC_STEP_BYTES);
+}
+
+/// Index and filters are partitioned and live in the block cache, so that memory stays the same
+/// however many records there are.
+fn tables(cache: &BlockCache) -> BlockBasedOptions {
+    let mut tables = BlockBasedOptions::default();
+    tables.set_block_cache(&cache.0);
+    tables.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    tables.set_partition_filters(true);
+    tables.set_metadata_block_size(METADATA_BLOCK_BYTES);
+    tables.set_cache_index_and_filter_blocks(true);
+    tables.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    tables.set_pin_top_level_index_and_filter(true);
+    tables.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
+    tables.set_format_version(6);
+    tables
+}

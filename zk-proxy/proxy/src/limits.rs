@@ -1,0 +1,33 @@
+//! Every limit of the proxy in one place.
+
+/// Requests read from clients and not yet answered, over all connections. Beyond it the proxy
+/// stops reading until some are answered.
+pub(crate) const OUTSTANDING_REQUESTS_MAX: usize = 1 << 15;
+
+/// The same, in bytes of frames.
+pub(crate) const OUTSTANDING_BYTES_MAX: usize = 64 << 20;
+
+/// Requests of one connection that are read and not yet answered. Also bounds the outcomes that a
+/// shard keeps for its session.
+pub(crate) const CONNECTION_REQUESTS_MAX: usize = 1000;
+
+/// The same, in bytes of frames. One larger frame is let through alone.
+pub(crate) const CONNECTION_BYTES_MAX: usize = 4 << 20;
+
+/// Replies waiting for a slow client, in bytes, at which no more of its requests are read.
+pub(crate) const UNSENT_PAUSE_BYTES: usize = 1 << 20;
+
+/// Events waiting for a client that does not read at all: then its connection is closed. Its
+/// session lives on, and what it missed comes with its next setWatches.
+pub(crate) const UNSENT_CLOSE_BYTES: usize = 64 << 20;
+
+/// Bytes read from a socket at a time.
+pub(crate) const READ_CHUNK_BYTES: usize = 16 << 10;
+
+/// Share of the view's budget that one child list may take; longer lists are read from the shard.
+pub(crate) const CHILD_LIST_BUDGET_SHARE: usize = 4;
+
+const _: () =
+    assert!(CONNECTION_REQUESTS_MAX < oxkeeper_model::limits::UNACKNOWLEDGED_OUTCOMES_MAX);
+const _: () = assert!(UNSENT_PAUSE_BYTES < UNSENT_CLOSE_BYTES);
+const _: () = assert!(CONNECTION_REQUESTS_MAX < OUTSTANDING_REQUESTS_MAX);

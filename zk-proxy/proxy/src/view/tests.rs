@@ -1,0 +1,171 @@
+use std::sync::Arc;
+
+use oxkeeper_model::{Children, Lifetime};
+
+use super::*;
+
+const BUDGET: usize = 1 << 20;
+
+fn head(revision: u64) -> Head {
+    Head {
+        created_revision: Revision(revision),
+        modified_revision: Revision(revision),
+        created_at_ms: 0,
+        modified_at_ms: 0,
+        modifications_count: 0,
+        version_id: 0,
+        acl: Arc::from([]),
+        acl_version: 0,
+        session: None,
+        children: Children::default(),
+        lifetime: Lifetime::Persistent,
+        value_bytes: Some(1),
+        native: None,
+    }
+}
+
+fn change(path: &str, kind: ChangeKind, revision: u64, value: ChangedValue) -> Change {
+    Change {
+        path: path.into(),
+        kind,
+        head: head(revision),
+        parent_acl: None,
+        value,
+    }
+}
+
+fn revision(number: u64, changes: Vec<Change>) -> ChangeSet {
+    ChangeSet {
+        revision: Revision(number),
+        changes,
+        parents: Vec::new(),
+        session_ended: None,
+    }
+}
+
+fn created(path: &str, number: u64) -> ChangeSet {
+    let value = ChangedValue::Set(Some(Bytes::from_static(b"v")));
+    revision(
+        number,
+        vec![change(path, ChangeKind::Created, number, value)],
+    )
+}
+
+fn deleted(path: &str, number: u64) -> ChangeSet {
+    revision(
+        number,
+        vec![change(
+            path,
+            ChangeKind::Deleted,
+            number,
+            ChangedValue::Unchanged,
+        )],
+    )
+}
+
+fn names(view: &View, path: &str) -> Vec<String> {
+    match view.children(path) {
+        Lookup::Present((_, children)) => children.iter().map(ToString::to_string).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_was_never_seen_is_unknown_not_absent() {
+    let view = View::new(Revision(7), BUDGET);
+    assert_eq!(view.position(), Revision(7));
+    assert_eq!(view.head("/a"), Lookup::Unknown);
+    assert_eq!(view.record("/a"), Lookup::Unknown);
+    assert!(matches!(view.children("/a"), Lookup::Unknown));
+}
+
+#[test]
+fn a_deleted_record_is_absent_and_a_created_one_present() {
+    let mut view = View::new(Revision(0), BUDGET);
+    view.apply(&created("/a", 1));
+    assert!(matches!(view.record("/a"), Lookup::Present((_, Some(_)))));
+    view.apply(&deleted("/a", 2));
+    assert_eq!(view.head("/a"), Lookup::Absent);
+    assert_eq!(view.position(), Revision(2));
+    view.apply(&created("/a", 3));
+    assert!(
+        matches!(view.head("/a"), Lookup::Present(head) if head.created_revision == Revision(3))
+    );
+    view.check_invariants();
+}
+
+#[test]
+fn a_value_too_long_for_a_change_becomes_unknown() {
+    let mut view = View::new(Revision(0), BUDGET);
+    view.apply(&created("/a", 1));
+    view.apply(&revision(
+        2,
+        vec![change("/a", ChangeKind::ValueSet, 2, ChangedValue::Omitted)],
+    ));
+    assert!(matches!(view.head("/a"), Lookup::Present(_)));
+    assert_eq!(view.record("/a"), Lookup::Unknown);
+    view.insert_fetched(
+        &"/a".into(),
+        Some(&Fetched {
+            head: head(2),
+            value: Some(None),
+        }),
+    );
+    assert!(matches!(view.record("/a"), Lookup::Present((_, None))));
+}
+
+#[test]
+fn a_cached_child_list_follows_creates_and_deletes() {
+    let mut view = View::new(Revision(0), BUDGET);
+    let found = ChildNames {
+        head: head(0),
+        names: vec!["a".into(), "b".into()],
+    };
+    view.insert_children(&"/".into(), Some(&found));
+    view.apply(&created("/c", 1));
+    view.apply(&deleted("/a", 2));
+    view.apply(&created("/c/below", 3));
+    assert_eq!(names(&view, "/"), ["b", "c"]);
+    view.check_invariants();
+}
+
+#[test]
+fn a_child_list_beyond_its_share_is_not_kept() {
+    let mut view = View::new(Revision(0), 4096);
+    let many = (0..1000).map(|name| name.to_string().into()).collect();
+    view.insert_children(
+        &"/".into(),
+        Some(&ChildNames {
+            head: head(0),
+            names: many,
+        }),
+    );
+    assert!(matches!(view.head("/"), Lookup::Present(_)));
+    assert!(matches!(view.children("/"), Lookup::Unknown));
+
+    view.insert_children(
+        &"/".into(),
+        Some(&ChildNames {
+            head: head(0),
+            names: Vec::new(),
+        }),
+    );
+    for number in 1..100 {
+        view.apply(&created(&format!("/{number}"), number));
+        view.check_invariants();
+    }
+    assert!(matches!(view.children("/"), Lookup::Unknown));
+}
+
+#[test]
+fn the_budget_holds_and_what_is_read_stays() {
+    let mut view = View::new(Revision(0), 64 << 10);
+    view.apply(&created("/hot", 1));
+    for number in 2..5000 {
+        assert!(matches!(view.head("/hot"), Lookup::Present(_)));
+        view.apply(&created(&format!("/cold-{number}"), number));
+        assert!(view.used_bytes() <= 64 << 10);
+    }
+    assert_eq!(view.head("/cold-2"), Lookup::Unknown);
+    view.check_invariants();
+}

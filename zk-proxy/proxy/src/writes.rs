@@ -1,0 +1,299 @@
+//! ZooKeeper's writes as tree operations, and their outcomes as replies.
+//!
+//! What the shard cannot know is decided here, before the write enters the log: path syntax, create
+//! modes, access lists. A refusal still goes through the log as [`TreeOp::Refused`], because in
+//! ZooKeeper a failed write takes a zxid and, inside a multi, its turn.
+
+use bytes::{Bytes, BytesMut};
+use oxkeeper_model::{
+    Identity, Lifetime, OpError, OpResult, Ops, Path, Revision, TreeOp, TxnOutcome, limits,
+};
+use oxkeeper_wire::{
+    AclRecord, BodyWriter, CheckRequest, CreateRequest, DeleteRequest, ErrorCode, MultiOp, OpCode,
+    Request, SetDataRequest, paths, reply,
+};
+use smallvec::{SmallVec, smallvec};
+
+use crate::auth::{self, AuthError};
+use crate::translate::{code, stat, zxid};
+
+/// Any version will do.
+const ANY_VERSION: i32 = -1;
+
+/// Znodes that cannot be deleted.
+const PROTECTED: [&str; 4] = ["/", "/zookeeper", "/zookeeper/config", "/zookeeper/quota"];
+
+/// How the outcome of a write is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Single(OpCode),
+    /// The operations of a multi.
+    Multi(SmallVec<[OpCode; 4]>),
+}
+
+/// What the translation of a write needs to know of its connection.
+pub(crate) struct Caller<'a> {
+    pub(crate) identities: &'a [Identity],
+    pub(crate) extended_types_enabled: bool,
+}
+
+/// The operations of a write; `None` if the request is none.
+pub(crate) fn translate(request: &Request<'_>, caller: &Caller<'_>) -> Option<(Ops, Shape)> {
+    let op = match request {
+        Request::Create(create) => caller.create(create),
+        Request::Delete(request) => delete(request),
+        Request::SetData(request) => set_data(request),
+        Request::SetAcl { path, acl, version } => {
+            caller.set_acl(path.as_deref(), acl.as_deref(), *version)
+        }
+        Request::Reconfig { .. } => Err(OpError::ReconfigDisabled),
+        Request::Multi(operations) => {
+            let shape = operations.iter().map(MultiOp::op).collect();
+            let ops = operations
+                .iter()
+                .map(|op| or_refused(caller.multi_op(op)))
+                .collect();
+            return Some((ops, Shape::Multi(shape)));
+        }
+        _ => return None,
+    };
+    Some((smallvec![or_refused(op)], Shape::Single(request.op())))
+}
+
+/// A multi whose record cannot be read: it takes a zxid, unlike other garbled requests.
+pub(crate) fn garbled_multi() -> (Ops, Shape) {
+    (
+        smallvec![or_refused(Err(OpError::Garbled))],
+        Shape::Single(OpCode::MULTI),
+    )
+}
+
+fn or_refused(op: Result<TreeOp, OpError>) -> TreeOp {
+    op.unwrap_or_else(|error| TreeOp::Refused { error })
+}
+
+impl Caller<'_> {
+    fn multi_op(&self, op: &MultiOp<'_>) -> Result<TreeOp, OpError> {
+        match op {
+            MultiOp::Create(create) => self.create(create),
+            MultiOp::Delete(request) => delete(request),
+            MultiOp::SetData(request) => set_data(request),
+            MultiOp::Check(request) => check(request),
+        }
+    }
+
+    fn create(&self, request: &CreateRequest<'_>) -> Result<TreeOp, OpError> {
+        let mode = CreateMode::of(request, self.extended_types_enabled)?;
+        let path = request.path.as_deref().ok_or(OpError::Garbled)?;
+        if !path.contains('/') || path.contains('\0') {
+            return Err(OpError::BadArguments);
+        }
+        let acl = auth::normalise(request.acl.as_deref(), self.identities).map_err(acl_error)?;
+        Ok(TreeOp::Create {
+            path: Path::from(path),
+            value: request.data.map(Bytes::copy_from_slice),
+            acl,
+            lifetime: mode.lifetime,
+            sequential: mode.sequential,
+            malformed: is_malformed(path, mode.sequential),
+        })
+    }
+
+    fn set_acl(
+        &self,
+        path: Option<&str>,
+        acl: Option<&[AclRecord<'_>]>,
+        version: i32,
+    ) -> Result<TreeOp, OpError> {
+        let path = valid_path(path)?;
+        let acl = auth::normalise(acl, self.identities).map_err(acl_error)?;
+        Ok(TreeOp::SetAcl {
+            path,
+            acl,
+            expected_version: expected(version),
+        })
+    }
+}
+
+fn delete(request: &DeleteRequest<'_>) -> Result<TreeOp, OpError> {
+    let path = request.path.as_deref().ok_or(OpError::Garbled)?;
+    if !path.contains('/') || path.contains('\0') || PROTECTED.contains(&path) {
+        return Err(OpError::BadArguments);
+    }
+    Ok(TreeOp::Delete {
+        path: path.into(),
+        expected_version: expected(request.version),
+    })
+}
+
+fn set_data(request: &SetDataRequest<'_>) -> Result<TreeOp, OpError> {
+    Ok(TreeOp::SetValue {
+        path: valid_path(request.path.as_deref())?,
+        value: request.data.map(Bytes::copy_from_slice),
+        expected_version: expected(request.version),
+    })
+}
+
+fn check(request: &CheckRequest<'_>) -> Result<TreeOp, OpError> {
+    Ok(TreeOp::Check {
+        path: valid_path(request.path.as_deref())?,
+        expected_version: expected(request.version),
+    })
+}
+
+fn expected(version: i32) -> Option<i32> {
+    (version != ANY_VERSION).then_some(version)
+}
+
+fn valid_path(path: Option<&str>) -> Result<Path, OpError> {
+    match path {
+        Some(path) if paths::validate(path).is_ok() => Ok(path.into()),
+        _ => Err(OpError::BadArguments),
+    }
+}
+
+/// Whether the path to create is ill-formed, once the suffix is there.
+fn is_malformed(path: &str, sequential: bool) -> bool {
+    if sequential {
+        return paths::validate(&format!("{path}0")).is_err();
+    }
+    paths::validate(path).is_err()
+}
+
+fn acl_error(error: AuthError) -> OpError {
+    match error {
+        AuthError::NullId => OpError::Garbled,
+        AuthError::InvalidAcl | AuthError::Failed => OpError::InvalidAcl,
+    }
+}
+
+struct CreateMode {
+    lifetime: Lifetime,
+    sequential: bool,
+}
+
+impl CreateMode {
+    /// The operation decides about container and TTL, the flags about the rest.
+    fn of(request: &CreateRequest<'_>, extended_types_enabled: bool) -> Result<Self, OpError> {
+        let (ephemeral, sequential, ttl_flag) = match request.flags {
+            0 | 4 => (false, false, false),
+            1 => (true, false, false),
+            2 => (false, true, false),
+            3 => (true, true, false),
+            5 => (false, false, true),
+            6 => (false, true, true),
+            _ => return Err(OpError::BadArguments),
+        };
+        if ttl_flag && !extended_types_enabled {
+            return Err(OpError::Unimplemented);
+        }
+        let lifetime = match (request.ttl_ms, ttl_flag) {
+            (Some(ttl_ms), true) => Lifetime::Ttl {
+                ttl_ms: valid_ttl(ttl_ms)?,
+            },
+            (Some(_), false) | (None, true) => return Err(OpError::BadArguments),
+            (None, false) if request.op == OpCode::CREATE_CONTAINER => Lifetime::Container,
+            (None, false) if ephemeral => Lifetime::Ephemeral,
+            (None, false) => Lifetime::Persistent,
+        };
+        Ok(Self {
+            lifetime,
+            sequential,
+        })
+    }
+}
+
+fn valid_ttl(ttl_ms: i64) -> Result<u64, OpError> {
+    match u64::try_from(ttl_ms) {
+        Ok(ttl_ms) if (1..=limits::TTL_MS_MAX).contains(&ttl_ms) => Ok(ttl_ms),
+        _ => Err(OpError::BadArguments),
+    }
+}
+
+/// Appends the reply to a write.
+pub(crate) fn reply_outcome(
+    out: &mut BytesMut,
+    xid: i32,
+    shape: &Shape,
+    revision: Revision,
+    outcome: &TxnOutcome,
+) -> ErrorCode {
+    let zxid = zxid(revision);
+    match (outcome, shape) {
+        (TxnOutcome::Applied(results), Shape::Single(op)) => {
+            reply(out, xid, zxid, ErrorCode::OK, |body| {
+                single_body(body, *op, results)
+            });
+            ErrorCode::OK
+        }
+        (TxnOutcome::Applied(results), Shape::Multi(ops)) => {
+            reply(out, xid, zxid, ErrorCode::OK, |body| {
+                ops.iter()
+                    .zip(results)
+                    .for_each(|(&op, result)| multi_body(body, op, result));
+                body.multi_end();
+            });
+            ErrorCode::OK
+        }
+        // A garbled operation spoils the whole multi instead of counting as its failed one.
+        (TxnOutcome::Failed { error, .. }, Shape::Single(_))
+        | (
+            TxnOutcome::Failed {
+                error: error @ OpError::Garbled,
+                ..
+            },
+            Shape::Multi(_),
+        ) => {
+            let code = code(*error);
+            reply(out, xid, zxid, code, |_| {});
+            code
+        }
+        (TxnOutcome::Failed { index, error }, Shape::Multi(ops)) => {
+            reply(out, xid, zxid, ErrorCode::OK, |body| {
+                failed_multi_body(body, ops.len(), *index as usize, code(*error));
+            });
+            code(*error)
+        }
+    }
+}
+
+fn single_body(body: &mut BodyWriter<'_>, op: OpCode, results: &[OpResult]) {
+    match results.first() {
+        Some(OpResult::Created { path, head }) => {
+            body.text(Some(path));
+            if op != OpCode::CREATE {
+                body.stat(&stat(head));
+            }
+        }
+        Some(OpResult::ValueSet { head } | OpResult::AclSet { head }) => body.stat(&stat(head)),
+        Some(OpResult::Deleted | OpResult::Checked | OpResult::Got { .. }) | None => {}
+    }
+}
+
+fn multi_body(body: &mut BodyWriter<'_>, op: OpCode, result: &OpResult) {
+    match result {
+        OpResult::Created { path, head } => {
+            // Container and TTL creates answer as create2.
+            let op = if op == OpCode::CREATE {
+                op
+            } else {
+                OpCode::CREATE2
+            };
+            body.multi_created(op, path, &stat(head));
+        }
+        OpResult::ValueSet { head } => body.multi_data_set(&stat(head)),
+        _ => body.multi_done(op),
+    }
+}
+
+/// One result per operation: done before the failed one, its code, not tried after it.
+fn failed_multi_body(body: &mut BodyWriter<'_>, count: usize, failed: usize, error: ErrorCode) {
+    for index in 0..count {
+        body.multi_error(match index.cmp(&failed) {
+            std::cmp::Ordering::Less => ErrorCode::OK,
+            std::cmp::Ordering::Equal => error,
+            std::cmp::Ordering::Greater => ErrorCode::RUNTIME_INCONSISTENCY,
+        });
+    }
+    body.multi_end();
+}
