@@ -12,6 +12,7 @@
 //! ordinary calls, [`conn::Conn`] for frames and broken frames, [`diff::run`].
 
 pub mod conn;
+pub mod diff;
 pub mod jute;
 pub mod proto;
 pub mod rng;
