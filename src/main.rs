@@ -39,8 +39,6 @@ struct Cli {
 enum Role {
     /// Serve ZooKeeper clients from one process with its own store.
     Standalone(StandaloneArgs),
-    /// Load a ZooKeeper server and measure it.
-    Perf(oxkeeper_perf::PerfArgs),
     /// Print a shard's log, and whether it is damaged.
     Wal(wal::WalArgs),
 }
@@ -61,7 +59,6 @@ struct StandaloneArgs {
 fn main() -> ExitCode {
     let done = match Cli::parse().role {
         Role::Standalone(args) => standalone(args),
-        Role::Perf(args) => oxkeeper_perf::run(args),
         Role::Wal(args) => wal::run(&args),
     };
     done.unwrap_or_else(|problem| {
