@@ -62,9 +62,20 @@ fn main() -> ExitCode {
         Role::Wal(args) => wal::run(&args),
     };
     done.unwrap_or_else(|problem| {
-        eprintln!("oxkeeper: {problem:#}");
+        eprintln!("oxkeeper: {}", told(&problem));
         ExitCode::from(EXIT_CODE_FAILED)
     })
+}
+
+/// The error and its causes, but not those whose text an error above repeats.
+fn told(problem: &anyhow::Error) -> String {
+    let mut text = problem.to_string();
+    for cause in problem.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn standalone(args: StandaloneArgs) -> anyhow::Result<ExitCode> {
