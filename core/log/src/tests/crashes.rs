@@ -170,6 +170,25 @@ fn a_segment_that_ends_before_the_next_begins_is_damage() {
 }
 
 #[test]
+fn a_segment_of_another_log_is_not_taken_for_the_one_it_replaces() {
+    let log_of_term = |term| {
+        let disk = MemoryDisk::new();
+        let mut wal = open(&disk);
+        fill(&mut wal, 1..=50, term, 500);
+        wal.sync().expect("synced");
+        disk
+    };
+    let other = log_of_term(2).content(FIRST_FILE).expect("a segment");
+    let mixed = changed(&log_of_term(1), |content| *content = other);
+    match try_open(&mixed) {
+        Err(WalError::Damaged { position, file, .. }) => {
+            assert_eq!((file.as_str(), position), ("0000000000000002.wal", 0));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn a_bad_segment_header_is_named_and_a_later_version_too() {
     let bad = changed(&ten(), |content| content[20] ^= 1);
     let error = try_open(&bad).expect_err("the header is bad");
