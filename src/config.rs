@@ -38,35 +38,23 @@ const SESSION_TICKS_MAX: u64 = 20;
 /// Few threads: at one request per connection waking threads costs more than the work.
 const WORKER_THREADS_AUTO_MAX: usize = 4;
 
-/// One option, for the pages that list them.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct OptionDoc {
-    pub(crate) heading: &'static str,
-    pub(crate) name: &'static str,
-    pub(crate) default: &'static str,
+/// One option, for the page that lists them.
+#[cfg(test)]
+struct OptionDoc {
+    heading: &'static str,
+    name: &'static str,
+    default: &'static str,
     doc_lines: &'static [&'static str],
 }
 
-impl OptionDoc {
-    /// `client_port` → `client-port`.
-    pub(crate) fn key(&self) -> String {
-        self.name.replace('_', "-")
-    }
-
-    pub(crate) fn text(&self) -> String {
-        let lines: Vec<&str> = self.doc_lines.iter().map(|line| line.trim()).collect();
-        lines.join(" ")
-    }
+/// The lines of a doc comment as one.
+fn joined(doc_lines: &[&str]) -> String {
+    let lines: Vec<&str> = doc_lines.iter().map(|line| line.trim()).collect();
+    lines.join(" ")
 }
 
-fn help(doc_lines: &'static [&'static str], default: &'static str) -> String {
-    let doc = OptionDoc {
-        heading: "",
-        name: "",
-        default,
-        doc_lines,
-    };
-    format!("{} [default: {default}]", doc.text())
+fn help(doc_lines: &[&str], default: &str) -> String {
+    format!("{} [default: {default}]", joined(doc_lines))
 }
 
 /// A default of the table; the test `defaults_parse` keeps the promise.
@@ -132,7 +120,8 @@ macro_rules! options {
         }
 
         /// All options in the order of the table.
-        pub(crate) const OPTIONS: &[OptionDoc] = &[$($(
+        #[cfg(test)]
+        const OPTIONS: &[OptionDoc] = &[$($(
             OptionDoc {
                 heading: $heading,
                 name: stringify!($name),

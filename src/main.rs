@@ -39,8 +39,6 @@ struct Cli {
 enum Role {
     /// Serve ZooKeeper clients from one process with its own store.
     Standalone(StandaloneArgs),
-    /// Load a ZooKeeper server and measure it.
-    Perf(oxkeeper_perf::PerfArgs),
     /// Print a shard's log, and whether it is damaged.
     Wal(wal::WalArgs),
 }
@@ -61,13 +59,23 @@ struct StandaloneArgs {
 fn main() -> ExitCode {
     let done = match Cli::parse().role {
         Role::Standalone(args) => standalone(args),
-        Role::Perf(args) => oxkeeper_perf::run(args),
         Role::Wal(args) => wal::run(&args),
     };
     done.unwrap_or_else(|problem| {
-        eprintln!("oxkeeper: {problem:#}");
+        eprintln!("oxkeeper: {}", told(&problem));
         ExitCode::from(EXIT_CODE_FAILED)
     })
+}
+
+/// The error and its causes, but not those whose text an error above repeats.
+fn told(problem: &anyhow::Error) -> String {
+    let mut text = problem.to_string();
+    for cause in problem.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn standalone(args: StandaloneArgs) -> anyhow::Result<ExitCode> {

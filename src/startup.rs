@@ -36,11 +36,9 @@ impl Startup {
         line("stop", "Ctrl-C, or SIGTERM; it drains first".to_owned());
         let _ = write!(
             screen,
-            "\nTry it:\n\
-             \x20 /usr/share/zookeeper/bin/zkCli.sh -server {connect}     (Debian package zookeeper)\n\
-             \x20 echo srvr | nc {} {}\n\n",
-            connect.ip(),
-            connect.port()
+            "\nTry it with a client of the Debian packages zookeeper and zookeeper-bin:\n\
+             \x20 /usr/share/zookeeper/bin/zkCli.sh -server {connect}\n\
+             \x20 /usr/lib/zookeeper/bin/cli_mt {connect}\n\n",
         );
         screen
     }
@@ -74,7 +72,7 @@ mod tests {
             "http://[::1]:8080/metrics",
             "/data (2 shards)",
             "-server 127.0.0.1:2181",
-            "nc 127.0.0.1 2181",
+            "cli_mt 127.0.0.1:2181",
             "Ctrl-C",
         ] {
             assert!(screen.contains(part), "{part} is missing in:\n{screen}");

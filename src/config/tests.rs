@@ -1,6 +1,13 @@
 use super::*;
 use clap::Parser;
 
+impl OptionDoc {
+    /// `client_port` → `client-port`.
+    fn key(&self) -> String {
+        self.name.replace('_', "-")
+    }
+}
+
 #[derive(Parser)]
 struct Flags {
     #[command(flatten)]
@@ -179,7 +186,7 @@ fn options_page() -> String {
             "| `{}` | `{}` | {} |\n",
             option.key(),
             option.default,
-            option.text()
+            joined(option.doc_lines)
         );
     }
     page

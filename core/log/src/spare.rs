@@ -102,7 +102,8 @@ impl<D: Disk> Preparer<D> {
         Ok(true)
     }
 
-    /// Keeps enough spare files until the log is dropped. Blocks; for a thread of its own.
+    /// Keeps enough spare files until the log is dropped. Blocks; for a thread of its own, which must have
+    /// ended before the folder is opened again. After an error the log goes on without it.
     pub fn run(&self) -> Result<(), WalError> {
         loop {
             {

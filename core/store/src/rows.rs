@@ -7,6 +7,8 @@ mod codec;
 mod head;
 mod meta;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use thiserror::Error;
 

@@ -99,7 +99,7 @@ impl Proxy {
     }
 
     /// Stops accepting, answers what was received, closes the connections. Sessions live on.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         self.shutdown.cancel();
         self.tasks.close();
         if tokio::time::timeout(STOP, self.tasks.wait()).await.is_err() {

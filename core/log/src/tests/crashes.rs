@@ -170,6 +170,25 @@ fn a_segment_that_ends_before_the_next_begins_is_damage() {
 }
 
 #[test]
+fn a_segment_of_another_log_is_not_taken_for_the_one_it_replaces() {
+    let log_of_term = |term| {
+        let disk = MemoryDisk::new();
+        let mut wal = open(&disk);
+        fill(&mut wal, 1..=50, term, 500);
+        wal.sync().expect("synced");
+        disk
+    };
+    let other = log_of_term(2).content(FIRST_FILE).expect("a segment");
+    let mixed = changed(&log_of_term(1), |content| *content = other);
+    match try_open(&mixed) {
+        Err(WalError::Damaged { position, file, .. }) => {
+            assert_eq!((file.as_str(), position), ("0000000000000002.wal", 0));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn a_bad_segment_header_is_named_and_a_later_version_too() {
     let bad = changed(&ten(), |content| content[20] ^= 1);
     let error = try_open(&bad).expect_err("the header is bad");
@@ -293,4 +312,36 @@ fn a_file_cut_short_or_flipped_on_the_real_disk_is_told_apart() {
     let mut reader = wal.reader(Offset(10)).expect("it is there");
     let record = reader.next().expect("whole").expect("entry 10");
     assert_eq!(record.payload, payload(10, 1, 100));
+}
+
+#[test]
+fn a_truncation_interrupted_twice_happened_or_did_not() {
+    // The process dies in the truncation, then the power goes while the log is opened again.
+    let disk = MemoryDisk::new();
+    let mut wal = open(&disk);
+    fill(&mut wal, 1..=40, 1, 700);
+    wal.sync().expect("synced");
+    drop(wal);
+    let (mut whole, mut cut) = (0, 0);
+    for calls in 0..10 {
+        for calls_at_open in 0..8 {
+            for seed in 0..16 {
+                let disk = disk.copy();
+                let mut wal = open(&disk);
+                disk.fail_changes_after(calls);
+                let _ = wal.truncate_after(Offset(5));
+                drop(wal);
+                disk.heal();
+                disk.fail_changes_after(calls_at_open);
+                drop(try_open(&disk));
+                disk.crash(seed);
+                match offsets(&open(&disk)).len() {
+                    40 => whole += 1,
+                    5 => cut += 1,
+                    other => panic!("{other} entries: {calls} {calls_at_open} {seed}"),
+                }
+            }
+        }
+    }
+    assert!(whole > 0 && cut > 0, "{whole} {cut}");
 }

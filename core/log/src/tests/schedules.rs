@@ -2,7 +2,7 @@
 
 use oxkeeper_model::{Offset, Term};
 
-use super::{open, payload, read_all};
+use super::{open, payload, read_all, try_open};
 use crate::memory_disk::Random;
 use crate::{MemoryDisk, Wal, WalError};
 
@@ -173,6 +173,12 @@ impl Run {
             self.disk.heal();
         }
         self.crashes += 1;
+        if self.random.below(3) == 0 {
+            // The power goes while the log is being opened.
+            self.disk.fail_changes_after(self.random.below(6));
+            drop(try_open(&self.disk));
+            self.disk.crash(self.random.next());
+        }
         let mut wal = open(&self.disk);
         if !failed && !power && self.random.below(2) == 0 {
             // A second crash right after recovery must find the same.

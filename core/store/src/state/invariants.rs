@@ -70,7 +70,7 @@ impl<S: KeyValueStore> ShardState<S> {
         self.check_acls(&census)
     }
 
-    fn all_heads(&self) -> Result<BTreeMap<String, Head>, StateError> {
+    pub(super) fn all_heads(&self) -> Result<BTreeMap<String, Head>, StateError> {
         let mut heads = BTreeMap::new();
         scan_rows(&self.store, keys::HEAD, |key, row| {
             let path = keys::path_of(key).ok_or(RowError::Malformed("head"))?;

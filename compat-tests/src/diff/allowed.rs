@@ -1,0 +1,85 @@
+//! Everything that may differ between the two servers, and why. Nothing else may.
+
+/// One permitted difference.
+#[derive(Debug)]
+pub struct Allowed {
+    /// What differs, and how the comparison deals with it.
+    pub what: &'static str,
+    pub why: &'static str,
+}
+
+/// Fields and orders that are renamed or sorted before the comparison.
+pub const RENAMED: &[Allowed] = &[
+    Allowed {
+        what: "session ids: replaced by slot and generation",
+        why: "clients only need them unique and not 0; ZooKeeper derives them from the clock",
+    },
+    Allowed {
+        what: "passwords: only length, zero or not, and equality on reattach are compared",
+        why: "secret; ZooKeeper's is a function of the id, ours a MAC",
+    },
+    Allowed {
+        what: "ctime, mtime: compared as 'the time of transaction z', one time per zxid",
+        why: "wall clocks; that one transaction has one time is checked on each server",
+    },
+    Allowed {
+        what: "zxids: compared as differences from the start of the plan",
+        why: "earlier plans and restarts move them",
+    },
+    Allowed {
+        what: "Stat of / and /zookeeper: version, cversion, aversion as differences from the start",
+        why: "these nodes outlive a plan",
+    },
+    Allowed {
+        what: "order of children, of ephemerals and of identities: sorted",
+        why: "hash order in ZooKeeper; its documentation promises none",
+    },
+    Allowed {
+        what: "order of events of one session end: sorted within their zxid",
+        why: "ZooKeeper deletes a session's ephemerals in hash order",
+    },
+    Allowed {
+        what: "place of an auth reply among other replies: taken out and compared apart",
+        why: "ZooKeeper answers auth from its I/O thread, ahead of the pipeline",
+    },
+];
+
+/// Requests that are not sent because the real server must not be copied there.
+pub const NOT_SENT: &[Allowed] = &[
+    Allowed {
+        what: "deleteContainer (20) from a client",
+        why: "ZooKeeper deletes any node without asking the ACL: a security hole; ours answers -6",
+    },
+    Allowed {
+        what: "createTTL with a non-TTL flag and ttl -1",
+        why: "ends the real server's process; ours answers -8",
+    },
+    Allowed {
+        what: "createSession (-10) on a session",
+        why: "ZooKeeper sends a second handshake answer in the middle of the stream",
+    },
+    Allowed {
+        what: "reattach with a wrong password while the session is connected",
+        why: "ZooKeeper disconnects the owner before it looks at the password",
+    },
+    Allowed {
+        what: "requests pipelined behind a closeSession",
+        why: "ZooKeeper answers them with -112 or not at all, as its threads happen to run",
+    },
+    Allowed {
+        what: "requests before one that ends the connection, in the same batch",
+        why: "ZooKeeper's answer to the fatal one may overtake and cut off theirs",
+    },
+    Allowed {
+        what: "2^31 creates below one parent",
+        why: "ZooKeeper's sequence counter freezes there; ours goes on",
+    },
+    Allowed {
+        what: "writes below /zookeeper/quota, setACL on /",
+        why: "they outlive a plan and would change what later plans see",
+    },
+    Allowed {
+        what: "requests of several sessions in flight at the same time",
+        why: "their order is not defined; the load tests cover it",
+    },
+];
