@@ -385,7 +385,10 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
 
     fn trim(&mut self, done: &Done) -> Result<(), ShardError> {
         self.stats.checkpoint_ns.record(done.ns);
-        Ok(self.log.trim_below(done.offset.next())?)
+        let started = Instant::now();
+        self.log.trim_below(done.offset.next())?;
+        self.stats.log_trim_ns.record(elapsed_ns(started));
+        Ok(())
     }
 
     fn checkpoint_if_due(&mut self) -> Result<(), ShardError> {

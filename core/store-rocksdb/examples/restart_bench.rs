@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use oxkeeper_client::contract::{create, seed};
 use oxkeeper_model::{Lifetime, ShardId};
-use oxkeeper_node::{Node, NodeOptions};
+use oxkeeper_node::{Histogram, Node, NodeOptions};
 use oxkeeper_store_rocksdb::{RocksOptions, RocksStore};
 
 const IN_FLIGHT: u64 = 256;
@@ -31,7 +31,7 @@ fn main() -> Result<()> {
     let node = start(&folder)?;
     let (took, gap) = fill(&node, records)?;
     println!("{records} creates in {took:.1?}, longest wait for answers {gap:.1?}");
-    told("serving", Instant::now(), &node)?;
+    longest(&node)?;
     drop(node);
     let crashed = Instant::now();
     let node = start(&folder)?;
@@ -62,6 +62,23 @@ fn told(when: &str, since: Instant, node: &Node) -> Result<()> {
         stats.replayed_entries.get(),
         stats.applied_commands.get(),
         stats.replay_ms.get(),
+        resident_mib()?,
+    );
+    Ok(())
+}
+
+/// What the shard's thread was held up by.
+fn longest(node: &Node) -> Result<()> {
+    let stats = node.stats(ShardId(0)).context("no shard")?;
+    let ms = |histogram: &Histogram| histogram.max() as f64 / 1e6;
+    println!(
+        "longest sync {:.1} ms, apply {:.1} ms, trim {:.1} ms; {} checkpoints, longest {:.1} ms; \
+         {} MiB resident",
+        ms(&stats.log_sync_ns),
+        ms(&stats.apply_ns),
+        ms(&stats.log_trim_ns),
+        stats.checkpoint_ns.count(),
+        ms(&stats.checkpoint_ns),
         resident_mib()?,
     );
     Ok(())
