@@ -406,6 +406,9 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
     /// The orderly end: everything goes into the store, so that the next start replays nothing.
     fn finish(&mut self) -> Result<(), ShardError> {
         self.checkpoints.wait();
+        if let Some(done) = self.checkpoints.poll()? {
+            self.stats.checkpoint_ns.record(done.ns);
+        }
         let offset = self.state.start_checkpoint()?.wait()?;
         Ok(self.log.trim_below(offset.next())?)
     }

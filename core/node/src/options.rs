@@ -5,7 +5,7 @@ use std::sync::Arc;
 use oxkeeper_model::{NodeId, SeedRecord, ShardId};
 
 /// Called on the shard's thread when a shard has stopped by itself. The process cannot serve
-/// that shard any more before it is started again.
+/// that shard any more before it is started again. Must not wait for the node's threads.
 pub type FailureHook = Arc<dyn Fn(ShardId, &str) + Send + Sync>;
 
 /// Options of a node; each shard has its own queue, log and thread.
@@ -17,7 +17,8 @@ pub struct NodeOptions {
     pub shards: u32,
     /// Records that a new shard starts with. Default none.
     pub seed: Vec<SeedRecord>,
-    /// Requests that wait for a shard; more are refused as busy. Default 65,536.
+    /// Requests that wait for a shard; more are refused as busy, and a longer vector always.
+    /// Default 65,536.
     pub queue_requests_max: usize,
     /// Bytes of the requests that wait for a shard. Default 128 MiB.
     pub queue_bytes_max: usize,
