@@ -12,9 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use hdrhistogram::Histogram;
 use oxkeeper_client::contract::{create, seed, set};
 use oxkeeper_client::{Event, Link, LinkError, LinkSink, Request, Token};
-use oxkeeper_model::{
-    Lifetime, SessionGrant, SessionWrite, ShardId, TreeOp, TxnOutcome, WriteSeq,
-};
+use oxkeeper_model::{Lifetime, SessionGrant, SessionWrite, ShardId, TreeOp, TxnOutcome, WriteSeq};
 use oxkeeper_node::{Node, NodeOptions};
 use oxkeeper_store::MemoryStore;
 
@@ -31,7 +29,9 @@ impl LinkSink for ToChannel {
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let temporary = tempfile::tempdir()?;
-    let folder = arguments.next().map_or(temporary.path().to_owned(), Into::into);
+    let folder = arguments
+        .next()
+        .map_or(temporary.path().to_owned(), Into::into);
     let seconds = arguments.next().map_or(Ok(3), |text| text.parse())?;
     println!("in flight |    ops/s |   p50 us |   p99 us | sync mean us | commands per entry");
     for in_flight in [1, 16, 160] {
@@ -43,12 +43,21 @@ fn main() -> Result<()> {
 }
 
 fn measure(folder: &Path, in_flight: u64, duration: Duration) -> Result<()> {
-    let options = NodeOptions { seed: seed(), ..NodeOptions::default() };
+    let options = NodeOptions {
+        seed: seed(),
+        ..NodeOptions::default()
+    };
     let node = Node::start(options, folder, |_, _| Ok(MemoryStore::new()))?;
     let (sender, events) = channel();
     let shard = node.shard(ShardId(0)).context("no shard")?;
     let (link, _) = shard.open(None, Box::new(ToChannel(sender)))?;
-    let mut load = Load { link, events, session: None, seq: 0, sent: Vec::new() };
+    let mut load = Load {
+        link,
+        events,
+        session: None,
+        seq: 0,
+        sent: Vec::new(),
+    };
     load.start()?;
     load.write(create("/x", Lifetime::Persistent))?;
     load.next_answers()?;
@@ -85,7 +94,10 @@ struct Load {
 
 impl Load {
     fn start(&mut self) -> Result<()> {
-        self.sent.push(Request::OpenSession { token: Token(0), timeout_ms: 60_000 });
+        self.sent.push(Request::OpenSession {
+            token: Token(0),
+            timeout_ms: 60_000,
+        });
         self.flush()?;
         for event in self.events.recv()? {
             if let Event::SessionGranted { result, .. } = event {
@@ -129,8 +141,13 @@ impl Load {
         let mut answered = Vec::new();
         while answered.is_empty() {
             for event in self.events.recv()? {
-                let Event::Written { token, outcome } = event else { continue };
-                ensure!(matches!(outcome.result, Ok(TxnOutcome::Applied(_))), "{outcome:?}");
+                let Event::Written { token, outcome } = event else {
+                    continue;
+                };
+                ensure!(
+                    matches!(outcome.result, Ok(TxnOutcome::Applied(_))),
+                    "{outcome:?}"
+                );
                 answered.push(epoch() + Duration::from_nanos(token.0));
             }
         }

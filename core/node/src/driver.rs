@@ -281,7 +281,10 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
         if next < first_in_flight {
             self.replay(next, first_in_flight)?;
         }
-        while self.in_flight.front().is_some_and(|entry| entry.offset <= up_to)
+        while self
+            .in_flight
+            .front()
+            .is_some_and(|entry| entry.offset <= up_to)
             && let Some(mut entry) = self.in_flight.pop_front()
         {
             self.apply(entry.offset, &entry.entry, &mut entry.origins)?;

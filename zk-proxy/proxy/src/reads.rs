@@ -331,7 +331,8 @@ impl<'a> Reader<'a> {
         count.ok_or(Failed(ErrorCode::NO_NODE))
     }
 
-    /// Every read on its own; a failed one does not fail the others.
+    /// Every read on its own; a failed one does not fail the others. A null path does, but what was
+    /// read before it is told all the same.
     fn multi_read(
         &self,
         xid: i32,
@@ -341,30 +342,35 @@ impl<'a> Reader<'a> {
     ) -> Result<(), ReadError> {
         // Nothing may be written before it is certain that nothing is unknown.
         let mut results = Vec::with_capacity(reads.len());
+        let mut code = ErrorCode::OK;
         for read in reads {
-            results.push(match read {
-                MultiReadOp::GetData { path, .. } => self
-                    .record(required(path)?)
+            let (MultiReadOp::GetData { path, .. } | MultiReadOp::GetChildren { path, .. }) = read;
+            let Some(path) = path.as_deref() else {
+                code = ErrorCode::MARSHALLING_ERROR;
+                break;
+            };
+            let found = match read {
+                MultiReadOp::GetData { .. } => self
+                    .record(path)
                     .map(|(head, value)| Found::Data(head, value)),
-                MultiReadOp::GetChildren { path, .. } => self
-                    .children(required(path)?)
-                    .map(|(_, names)| Found::Children(names)),
-            });
-            if let Some(Err(Unknown(query))) = results.last() {
-                return Err(Unknown(query.clone()));
-            }
-        }
-        reply(out, xid, zxid, ErrorCode::OK, |body| {
-            for result in results {
-                match result {
-                    Ok(Found::Data(head, value)) => {
-                        body.multi_data(value.map(|value| &**value), &stat(head));
-                    }
-                    Ok(Found::Children(names)) => body.multi_children(&names),
-                    Err(Failed(code)) => body.multi_error(code),
-                    Err(Unknown(_)) => body.multi_error(ErrorCode::SYSTEM_ERROR),
+                MultiReadOp::GetChildren { .. } => {
+                    self.children(path).map(|(_, names)| Found::Children(names))
                 }
-            }
+            };
+            results.push(match found {
+                Ok(found) => found,
+                Err(Failed(code)) => Found::Nothing(code),
+                Err(unknown) => return Err(unknown),
+            });
+        }
+        reply(out, xid, zxid, code, |body| {
+            results.iter().for_each(|result| match result {
+                Found::Data(head, value) => {
+                    body.multi_data(value.map(|value| &**value), &stat(head))
+                }
+                Found::Children(names) => body.multi_children(names),
+                Found::Nothing(code) => body.multi_error(*code),
+            });
             body.multi_end();
         });
         Ok(())
@@ -411,13 +417,15 @@ impl<'a> Reader<'a> {
         Err(Failed(ErrorCode::NO_WATCHER))
     }
 
-    /// After a reconnect: events for what the client missed, watches for the rest.
+    /// After a reconnect: events for what the client missed, watches for the rest. As in ZooKeeper,
+    /// a null path fails the request only when its turn comes.
     fn set_watches(&mut self, request: &Request<'_>, out: &mut BytesMut) -> Result<(), ReadError> {
-        let Some(lists) = WatchLists::of(request)? else {
+        let Some(lists) = WatchLists::of(request) else {
             return Ok(());
         };
         self.know_all(&lists)?;
-        for path in &lists.data {
+        for path in lists.data {
+            let path = required(path)?;
             let event = match self.known(path) {
                 None => Some(EventType::NodeDeleted),
                 Some(head) if zxid(head.modified_revision) > lists.relative_zxid => {
@@ -427,11 +435,13 @@ impl<'a> Reader<'a> {
             };
             self.event_or_watch(path, event, Kinds::DATA, out);
         }
-        for path in &lists.exist {
+        for path in lists.exist {
+            let path = required(path)?;
             let event = self.known(path).map(|_| EventType::NodeCreated);
             self.event_or_watch(path, event, Kinds::DATA, out);
         }
-        for path in &lists.child {
+        for path in lists.child {
+            let path = required(path)?;
             let event = match self.known(path) {
                 None => Some(EventType::NodeDeleted),
                 Some(head) if zxid(head.children.last_change) > lists.relative_zxid => {
@@ -441,11 +451,11 @@ impl<'a> Reader<'a> {
             };
             self.event_or_watch(path, event, Kinds::CHILD, out);
         }
-        for path in &lists.persistent {
-            self.watch(path, true, Kinds::PERSISTENT);
+        for path in lists.persistent {
+            self.watch(path.as_deref().unwrap_or_default(), true, Kinds::PERSISTENT);
         }
-        for path in &lists.recursive {
-            self.watch(path, true, Kinds::RECURSIVE);
+        for path in lists.recursive {
+            self.watch(path.as_deref().unwrap_or_default(), true, Kinds::RECURSIVE);
         }
         Ok(())
     }
@@ -465,12 +475,13 @@ impl<'a> Reader<'a> {
 
     /// Asks for all heads at once unless the view has them, or the shard has just told.
     fn know_all(&self, lists: &WatchLists<'_>) -> Result<(), ReadError> {
-        let looked_at = || lists.data.iter().chain(&lists.exist).chain(&lists.child);
-        let unknown = looked_at().any(|path| matches!(self.head(path), Err(Unknown(_))));
-        if !unknown {
+        let all = lists.data.iter().chain(lists.exist).chain(lists.child);
+        let looked_at = all.filter_map(Option::as_deref).map(or_root);
+        let unknown = |path: &str| matches!(self.head(path), Err(Unknown(_)));
+        if !looked_at.clone().any(unknown) {
             return Ok(());
         }
-        let mut paths: Vec<Path> = looked_at().map(|path| or_root(path).into()).collect();
+        let mut paths: Vec<Path> = looked_at.map(Path::from).collect();
         paths.sort_unstable();
         paths.dedup();
         Err(Unknown(Query::Records {
@@ -488,27 +499,35 @@ impl<'a> Reader<'a> {
 enum Found<'a> {
     Data(&'a Head, Option<&'a Bytes>),
     Children(Names<'a>),
+    Nothing(ErrorCode),
 }
 
 struct WatchLists<'r> {
     relative_zxid: i64,
-    data: Vec<&'r str>,
-    exist: Vec<&'r str>,
-    child: Vec<&'r str>,
-    persistent: Vec<&'r str>,
-    recursive: Vec<&'r str>,
+    data: &'r [Text<'r>],
+    exist: &'r [Text<'r>],
+    child: &'r [Text<'r>],
+    persistent: &'r [Text<'r>],
+    recursive: &'r [Text<'r>],
 }
 
 impl<'r> WatchLists<'r> {
     /// `None` if the request is not one of the two.
-    fn of(request: &'r Request<'_>) -> Result<Option<Self>, ReadError> {
-        let (relative_zxid, [data, exist, child, persistent, recursive]) = match request {
+    fn of(request: &'r Request<'r>) -> Option<Self> {
+        match request {
             Request::SetWatches {
                 relative_zxid,
                 data,
                 exist,
                 child,
-            } => (relative_zxid, [&data[..], exist, child, &[], &[]]),
+            } => Some(Self {
+                relative_zxid: *relative_zxid,
+                data,
+                exist,
+                child,
+                persistent: &[],
+                recursive: &[],
+            }),
             Request::SetWatches2 {
                 relative_zxid,
                 data,
@@ -516,21 +535,16 @@ impl<'r> WatchLists<'r> {
                 child,
                 persistent,
                 persistent_recursive,
-            } => (
-                relative_zxid,
-                [&data[..], exist, child, persistent, persistent_recursive],
-            ),
-            _ => return Ok(None),
-        };
-        let all = |paths: &'r [Text<'_>]| paths.iter().map(required).collect::<Result<_, _>>();
-        Ok(Some(Self {
-            relative_zxid: *relative_zxid,
-            data: all(data)?,
-            exist: all(exist)?,
-            child: all(child)?,
-            persistent: all(persistent)?,
-            recursive: all(recursive)?,
-        }))
+            } => Some(Self {
+                relative_zxid: *relative_zxid,
+                data,
+                exist,
+                child,
+                persistent,
+                recursive: persistent_recursive,
+            }),
+            _ => None,
+        }
     }
 }
 
