@@ -8,8 +8,8 @@ use bytes::{Bytes, BytesMut};
 use oxkeeper_client::{Answer, ChildNames, Fetched, Query};
 use oxkeeper_model::{Head, Identities, Path, Permission, SessionId, permits};
 use oxkeeper_wire::{
-    AclRecord, BodyWriter, EVENT_ZXID_NONE, ErrorCode, EventType, MultiReadOp, Request, Text,
-    notification, reply,
+    AclRecord, BodyWriter, EVENT_ZXID_NONE, ErrorCode, EventType, MultiReadOp, Paths, Request,
+    Text, notification, reply,
 };
 
 use crate::auth;
@@ -424,7 +424,7 @@ impl<'a> Reader<'a> {
             return Ok(());
         };
         self.know_all(&lists)?;
-        for path in lists.data {
+        for path in required_list(lists.data)? {
             let path = required(path)?;
             let event = match self.known(path) {
                 None => Some(EventType::NodeDeleted),
@@ -435,12 +435,12 @@ impl<'a> Reader<'a> {
             };
             self.event_or_watch(path, event, Kinds::DATA, out);
         }
-        for path in lists.exist {
+        for path in required_list(lists.exist)? {
             let path = required(path)?;
             let event = self.known(path).map(|_| EventType::NodeCreated);
             self.event_or_watch(path, event, Kinds::DATA, out);
         }
-        for path in lists.child {
+        for path in required_list(lists.child)? {
             let path = required(path)?;
             let event = match self.known(path) {
                 None => Some(EventType::NodeDeleted),
@@ -451,10 +451,10 @@ impl<'a> Reader<'a> {
             };
             self.event_or_watch(path, event, Kinds::CHILD, out);
         }
-        for path in lists.persistent {
+        for path in required_list(lists.persistent)? {
             self.watch(path.as_deref().unwrap_or_default(), true, Kinds::PERSISTENT);
         }
-        for path in lists.recursive {
+        for path in required_list(lists.recursive)? {
             self.watch(path.as_deref().unwrap_or_default(), true, Kinds::RECURSIVE);
         }
         Ok(())
@@ -475,7 +475,8 @@ impl<'a> Reader<'a> {
 
     /// Asks for all heads at once unless the view has them, or the shard has just told.
     fn know_all(&self, lists: &WatchLists<'_>) -> Result<(), ReadError> {
-        let all = lists.data.iter().chain(lists.exist).chain(lists.child);
+        let all = [lists.data, lists.exist, lists.child];
+        let all = all.into_iter().filter_map(Option::as_ref).flatten();
         let looked_at = all.filter_map(Option::as_deref).map(or_root);
         let unknown = |path: &str| matches!(self.head(path), Err(Unknown(_)));
         if !looked_at.clone().any(unknown) {
@@ -504,12 +505,15 @@ enum Found<'a> {
 
 struct WatchLists<'r> {
     relative_zxid: i64,
-    data: &'r [Text<'r>],
-    exist: &'r [Text<'r>],
-    child: &'r [Text<'r>],
-    persistent: &'r [Text<'r>],
-    recursive: &'r [Text<'r>],
+    data: &'r Paths<'r>,
+    exist: &'r Paths<'r>,
+    child: &'r Paths<'r>,
+    persistent: &'r Paths<'r>,
+    recursive: &'r Paths<'r>,
 }
+
+/// What setWatches has where setWatches2 has more.
+static NO_PATHS: Paths<'static> = Some(Vec::new());
 
 impl<'r> WatchLists<'r> {
     /// `None` if the request is not one of the two.
@@ -525,8 +529,8 @@ impl<'r> WatchLists<'r> {
                 data,
                 exist,
                 child,
-                persistent: &[],
-                recursive: &[],
+                persistent: &NO_PATHS,
+                recursive: &NO_PATHS,
             }),
             Request::SetWatches2 {
                 relative_zxid,
@@ -546,6 +550,11 @@ impl<'r> WatchLists<'r> {
             _ => None,
         }
     }
+}
+
+/// As with a null path.
+fn required_list<'r>(paths: &'r Paths<'r>) -> Result<&'r [Text<'r>], ReadError> {
+    paths.as_deref().ok_or(Failed(ErrorCode::MARSHALLING_ERROR))
 }
 
 /// ZooKeeper fails on a null path as on a garbled record.
