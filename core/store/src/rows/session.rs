@@ -203,7 +203,7 @@ pub(crate) fn error_code(error: OpError) -> u8 {
     }
 }
 
-fn error_of(code: u8) -> Option<OpError> {
+pub(super) fn error_of(code: u8) -> Option<OpError> {
     ERRORS
         .iter()
         .find(|(known, _)| *known == code)
