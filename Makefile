@@ -31,6 +31,13 @@ check: ## Formatting and lints
 unit: build ## Tests of all crates
 	$(CARGO) test --workspace --release
 
+compat: build compat-diff ## Compare with Apache ZooKeeper, and run real clients
+
+# Requests from seeds, to Apache ZooKeeper and to this server, compared reply by reply.
+DIFF_ARGS ?= --seeds 0..20
+compat-diff: build ## Compare with Apache ZooKeeper: make compat-diff DIFF_ARGS="--seeds 0..200"
+	$(CARGO_TARGET_DIR)/release/compat-diff $(DIFF_ARGS)
+
 packages-run:
 	@.ci/packages run
 

@@ -39,6 +39,8 @@ struct Cli {
 enum Role {
     /// Serve ZooKeeper clients from one process with its own store.
     Standalone(StandaloneArgs),
+    /// Load a server that speaks ZooKeeper's protocol, check every reply, and measure.
+    Perf(oxkeeper_perf::PerfArgs),
     /// Print a shard's log, and whether it is damaged.
     Wal(wal::WalArgs),
 }
@@ -59,10 +61,21 @@ struct StandaloneArgs {
 fn main() -> ExitCode {
     let done = match Cli::parse().role {
         Role::Standalone(args) => standalone(args),
+        Role::Perf(args) => perf(args),
         Role::Wal(args) => wal::run(&args),
     };
     done.unwrap_or_else(|problem| {
         eprintln!("oxkeeper: {}", told(&problem));
+        ExitCode::from(EXIT_CODE_FAILED)
+    })
+}
+
+/// Fails if the run did not pass: a wrong reply, or an error that was not allowed.
+fn perf(args: oxkeeper_perf::PerfArgs) -> anyhow::Result<ExitCode> {
+    let passed = oxkeeper_perf::command(args)?;
+    Ok(if passed {
+        ExitCode::SUCCESS
+    } else {
         ExitCode::from(EXIT_CODE_FAILED)
     })
 }

@@ -1,4 +1,5 @@
 //! The binary as an operator meets it: what it says, what it serves, how it ends.
+#![allow(clippy::unwrap_used, reason = "a test says what must be there")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

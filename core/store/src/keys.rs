@@ -4,8 +4,8 @@
 //!
 //! | byte | since | key | row |
 //! |---|---|---|---|
-//! | 1 | 1 | depth (u16 BE), path | the record's head |
-//! | 2 | 1 | depth (u16 BE), path | the record's value, as it is; none if null or empty |
+//! | 1 | 1 | depth (u16 BE), path | the record's head, and its value if it is a leaf's and small |
+//! | 2 | 1 | depth (u16 BE), path | any other value, as it is; none if null or empty |
 //! | 3 | 1 | list id (u32 BE) | an access list and how many records have it |
 //! | 4 | 1 | session (u64 BE), path | nothing: the session owns this ephemeral record |
 //! | 5 | 1 | path | nothing: a container or TTL record |

@@ -13,7 +13,7 @@ use crate::StateError;
 use crate::acls::AclTable;
 use crate::keys;
 use crate::kv::{KeyValueStore, WriteBatch};
-use crate::rows::{Counters, Meta, decode_head, encode_head};
+use crate::rows::{Counters, Meta, ValuePlace, decode_head, encode_head, value_place};
 
 /// Heads that stay in memory between entries. About 300 bytes each.
 pub(crate) const CACHED_HEADS_MAX: usize = 32_768;
@@ -46,7 +46,7 @@ struct Touched {
 
 #[derive(Debug)]
 struct Before {
-    has_value_row: bool,
+    value_place: ValuePlace,
     acl: Acl,
 }
 
@@ -240,7 +240,7 @@ impl Records {
             return at as usize;
         }
         let before = slot.head.as_ref().map(|head| Before {
-            has_value_row: has_value_row(head),
+            value_place: value_place(head),
             acl: head.acl.clone(),
         });
         slot.touched = Some(self.touched.len() as u32);
@@ -330,25 +330,24 @@ impl Records {
             touched,
             ..
         } = &self.slots[slot.0 as usize];
-        let value = touched.map(|at| &self.touched[at as usize].value);
-        if let Some(NewValue::Set(value)) = value {
+        let touched = touched.map(|at| &self.touched[at as usize]);
+        if let Some(NewValue::Set(value)) = touched.map(|touched| &touched.value) {
             return Ok(value.clone());
         }
-        match head {
-            Some(head) => load_value(store, path, head, &mut self.key),
-            None => Ok(None),
-        }
+        let Some(head) = head else { return Ok(None) };
+        // The entry may have moved the value's place, but not in the store yet.
+        let before = touched.and_then(|touched| touched.before.as_ref());
+        let place = before.map_or_else(|| value_place(head), |before| before.value_place);
+        load_value(store, path, head, place, &mut self.key)
     }
 
     /// Writes everything the entry changed to the batch and starts the next one.
     pub(crate) fn commit(
         &mut self,
-        batch: &mut WriteBatch,
-        acls: &mut AclTable,
-        next_acl_id: &mut u32,
+        to: &mut Commit<'_, impl KeyValueStore>,
     ) -> Result<(), StateError> {
         for at in 0..self.touched.len() {
-            self.commit_record(at, batch, acls, next_acl_id)?;
+            self.commit_record(at, to)?;
         }
         self.touched.clear();
         for change in self.index_changes.drain(..) {
@@ -357,9 +356,9 @@ impl Records {
                 Index::Reap => keys::reap(&mut self.key, &change.path),
             }
             if change.added {
-                batch.put(&self.key, &[]);
+                to.batch.put(&self.key, &[]);
             } else {
-                batch.delete(&self.key);
+                to.batch.delete(&self.key);
             }
         }
         self.evict(CACHED_HEADS_MAX);
@@ -369,9 +368,7 @@ impl Records {
     fn commit_record(
         &mut self,
         at: usize,
-        batch: &mut WriteBatch,
-        acls: &mut AclTable,
-        next_acl_id: &mut u32,
+        to: &mut Commit<'_, impl KeyValueStore>,
     ) -> Result<(), StateError> {
         let Touched {
             slot: id,
@@ -379,33 +376,37 @@ impl Records {
             value,
         } = &self.touched[at];
         let slot = &mut self.slots[id.0 as usize];
-        let before_acl = before.as_ref().map(|before| &before.acl);
-        let after_acl = slot.head.as_ref().map(|head| &head.acl);
-        if before_acl != after_acl {
-            if let Some(acl) = after_acl {
-                acls.retain(acl, next_acl_id);
-            }
-            if let Some(acl) = before_acl {
-                acls.release(acl);
-            }
-        }
-        let had_value_row = before.as_ref().is_some_and(|before| before.has_value_row);
+        to.count_acls(
+            before.as_ref().map(|before| &before.acl),
+            slot.head.as_ref(),
+        );
+        let before_place = before
+            .as_ref()
+            .map_or(ValuePlace::Nowhere, |before| before.value_place);
+        let place = slot.head.as_ref().map_or(ValuePlace::Nowhere, value_place);
         keys::head(&mut self.key, &slot.path);
-        match &slot.head {
-            Some(head) => {
-                let acl_id = acls
-                    .id(&head.acl)
-                    .ok_or(StateError::Broken("unknown access list"))?;
-                batch.put_with(&self.key, |out| encode_head(out, head, acl_id));
+        let value = match value {
+            _ if place == ValuePlace::Nowhere => None,
+            NewValue::Set(value) => value.clone(),
+            NewValue::Unchanged if before_place == ValuePlace::AfterHead => {
+                Some(load_inline(to.store, &self.key)?)
             }
-            None if before.is_some() => batch.delete(&self.key),
+            NewValue::Unchanged => None,
+        };
+        match &slot.head {
+            Some(head) => to.put_head(&self.key, head, place, value.as_ref())?,
+            None if before.is_some() => to.batch.delete(&self.key),
             None => {}
         }
-        let has_value_row = slot.head.as_ref().is_some_and(has_value_row);
-        keys::value(&mut self.key, &slot.path);
         match value {
-            NewValue::Set(Some(value)) if has_value_row => batch.put(&self.key, value),
-            _ if had_value_row && !has_value_row => batch.delete(&self.key),
+            Some(value) if place == ValuePlace::OwnRow => {
+                keys::value(&mut self.key, &slot.path);
+                to.batch.put(&self.key, &value);
+            }
+            _ if before_place == ValuePlace::OwnRow && place != ValuePlace::OwnRow => {
+                keys::value(&mut self.key, &slot.path);
+                to.batch.delete(&self.key);
+            }
             _ => {}
         }
         slot.touched = None;
@@ -456,8 +457,51 @@ pub(crate) fn is_reaped(lifetime: Lifetime) -> bool {
     matches!(lifetime, Lifetime::Container | Lifetime::Ttl { .. })
 }
 
-fn has_value_row(head: &Head) -> bool {
-    head.value_bytes.is_some_and(|bytes| bytes > 0)
+/// Where an entry's changes go.
+pub(crate) struct Commit<'a, S> {
+    pub(crate) store: &'a S,
+    pub(crate) batch: &'a mut WriteBatch,
+    pub(crate) acls: &'a mut AclTable,
+    pub(crate) next_acl_id: &'a mut u32,
+}
+
+impl<S> Commit<'_, S> {
+    fn count_acls(&mut self, before: Option<&Acl>, head: Option<&Head>) {
+        let after = head.map(|head| &head.acl);
+        if before == after {
+            return;
+        }
+        if let Some(acl) = after {
+            self.acls.retain(acl, self.next_acl_id);
+        }
+        if let Some(acl) = before {
+            self.acls.release(acl);
+        }
+    }
+
+    fn put_head(
+        &mut self,
+        key: &[u8],
+        head: &Head,
+        place: ValuePlace,
+        value: Option<&Bytes>,
+    ) -> Result<(), StateError> {
+        let acl_id = self
+            .acls
+            .id(&head.acl)
+            .ok_or(StateError::Broken("unknown access list"))?;
+        if place != ValuePlace::AfterHead {
+            self.batch
+                .put_with(key, |out| encode_head(out, head, acl_id));
+            return Ok(());
+        }
+        let value = value.ok_or(StateError::Broken("a value moved behind its head unread"))?;
+        self.batch.put_with(key, |out| {
+            encode_head(out, head, acl_id);
+            out.extend_from_slice(value);
+        });
+        Ok(())
+    }
 }
 
 /// Reads the head at `key` from the store.
@@ -468,26 +512,46 @@ pub(crate) fn load(
 ) -> Result<Option<Head>, StateError> {
     let mut head = None;
     store.get(key, &mut |row| {
-        head = Some(decode_head(row, |id| acls.get(id)))
+        head = Some(decode_head(row, |id| acls.get(id)).map(|(head, _)| head));
     })?;
     Ok(head.transpose()?)
 }
 
-/// Reads the value of a record that is as in the store; `key` is scratch space.
+/// Reads a record's value from where the store has it; `key` is scratch space.
 pub(crate) fn load_value(
     store: &impl KeyValueStore,
     path: &str,
     head: &Head,
+    place: ValuePlace,
     key: &mut Vec<u8>,
 ) -> Result<Option<Bytes>, StateError> {
-    if !has_value_row(head) {
-        return Ok(head.value_bytes.map(|_| Bytes::new()));
+    match place {
+        ValuePlace::Nowhere => Ok(head.value_bytes.map(|_| Bytes::new())),
+        ValuePlace::AfterHead => {
+            keys::head(key, path);
+            load_inline(store, key).map(Some)
+        }
+        ValuePlace::OwnRow => {
+            keys::value(key, path);
+            let mut value = None;
+            store.get(key, &mut |row| value = Some(Bytes::copy_from_slice(row)))?;
+            Ok(Some(value.ok_or(StateError::Broken(
+                "a record has lost its value",
+            ))?))
+        }
     }
-    keys::value(key, path);
+}
+
+/// Reads the value after the head at `key`.
+fn load_inline(store: &impl KeyValueStore, key: &[u8]) -> Result<Bytes, StateError> {
+    let no_acl: Acl = [].into();
     let mut value = None;
-    store.get(key, &mut |row| value = Some(Bytes::copy_from_slice(row)))?;
-    match value {
-        Some(value) => Ok(Some(value)),
-        None => Err(StateError::Broken("a record has lost its value")),
-    }
+    store.get(key, &mut |row| {
+        // Its access list may be one that this entry has just dropped; it is not needed here.
+        let decoded = decode_head(row, |_| Some(no_acl.clone()));
+        value = Some(decoded.map(|(_, value)| Bytes::copy_from_slice(value)));
+    })?;
+    Ok(value
+        .transpose()?
+        .ok_or(StateError::Broken("a record has lost its head"))?)
 }

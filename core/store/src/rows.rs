@@ -13,7 +13,7 @@ mod tests;
 use thiserror::Error;
 
 pub(crate) use codec::{Reader, put_acl, put_varint, read_acl};
-pub(crate) use head::{decode_head, encode_head};
+pub(crate) use head::{ValuePlace, decode_head, encode_head, value_place};
 pub(crate) use meta::{Counters, Meta};
 pub(crate) use session::{SessionRow, decode_session, encode_session, error_code};
 

@@ -88,17 +88,39 @@ pub(crate) fn normalise(
     acl: Option<&[AclRecord<'_>]>,
     identities: &[Identity],
 ) -> Result<Acl, AuthError> {
-    let records = acl.unwrap_or_default();
-    let mut entries: Vec<AclEntry> = Vec::with_capacity(records.len());
-    for (at, record) in records.iter().enumerate() {
-        if !records[..at].contains(record) {
-            expand(record, identities, &mut entries)?;
+    let mut distinct: Vec<&AclRecord<'_>> = Vec::new();
+    for record in acl.unwrap_or_default() {
+        if !is_repeated(record, &distinct)? {
+            distinct.push(record);
         }
+    }
+    let mut entries = Vec::with_capacity(distinct.len());
+    for record in distinct {
+        expand(record, identities, &mut entries)?;
     }
     if entries.is_empty() {
         return Err(AuthError::InvalidAcl);
     }
     Ok(Arc::from(entries))
+}
+
+/// Whether an equal entry is there already. As in ZooKeeper, a null is found out by comparing it,
+/// which happens only if everything before it in the entry is equal.
+fn is_repeated(record: &AclRecord<'_>, earlier: &[&AclRecord<'_>]) -> Result<bool, AuthError> {
+    for other in earlier {
+        if record.permissions != other.permissions {
+            continue;
+        }
+        let scheme = record.scheme.as_deref().ok_or(AuthError::NullId)?;
+        if other.scheme.as_deref() != Some(scheme) {
+            continue;
+        }
+        let id = record.id.as_deref().ok_or(AuthError::NullId)?;
+        if other.id.as_deref() == Some(id) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn expand(

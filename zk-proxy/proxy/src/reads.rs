@@ -8,8 +8,8 @@ use bytes::{Bytes, BytesMut};
 use oxkeeper_client::{Answer, ChildNames, Fetched, Query};
 use oxkeeper_model::{Head, Identities, Path, Permission, SessionId, permits};
 use oxkeeper_wire::{
-    AclRecord, BodyWriter, EVENT_ZXID_NONE, ErrorCode, EventType, MultiReadOp, Request, Text,
-    notification, reply,
+    AclRecord, BodyWriter, EVENT_ZXID_NONE, ErrorCode, EventType, MultiReadOp, Paths, Request,
+    Text, notification, reply,
 };
 
 use crate::auth;
@@ -331,7 +331,8 @@ impl<'a> Reader<'a> {
         count.ok_or(Failed(ErrorCode::NO_NODE))
     }
 
-    /// Every read on its own; a failed one does not fail the others.
+    /// Every read on its own; a failed one does not fail the others. A null path does, but what was
+    /// read before it is told all the same.
     fn multi_read(
         &self,
         xid: i32,
@@ -341,30 +342,35 @@ impl<'a> Reader<'a> {
     ) -> Result<(), ReadError> {
         // Nothing may be written before it is certain that nothing is unknown.
         let mut results = Vec::with_capacity(reads.len());
+        let mut code = ErrorCode::OK;
         for read in reads {
-            results.push(match read {
-                MultiReadOp::GetData { path, .. } => self
-                    .record(required(path)?)
+            let (MultiReadOp::GetData { path, .. } | MultiReadOp::GetChildren { path, .. }) = read;
+            let Some(path) = path.as_deref() else {
+                code = ErrorCode::MARSHALLING_ERROR;
+                break;
+            };
+            let found = match read {
+                MultiReadOp::GetData { .. } => self
+                    .record(path)
                     .map(|(head, value)| Found::Data(head, value)),
-                MultiReadOp::GetChildren { path, .. } => self
-                    .children(required(path)?)
-                    .map(|(_, names)| Found::Children(names)),
-            });
-            if let Some(Err(Unknown(query))) = results.last() {
-                return Err(Unknown(query.clone()));
-            }
-        }
-        reply(out, xid, zxid, ErrorCode::OK, |body| {
-            for result in results {
-                match result {
-                    Ok(Found::Data(head, value)) => {
-                        body.multi_data(value.map(|value| &**value), &stat(head));
-                    }
-                    Ok(Found::Children(names)) => body.multi_children(&names),
-                    Err(Failed(code)) => body.multi_error(code),
-                    Err(Unknown(_)) => body.multi_error(ErrorCode::SYSTEM_ERROR),
+                MultiReadOp::GetChildren { .. } => {
+                    self.children(path).map(|(_, names)| Found::Children(names))
                 }
-            }
+            };
+            results.push(match found {
+                Ok(found) => found,
+                Err(Failed(code)) => Found::Nothing(code),
+                Err(unknown) => return Err(unknown),
+            });
+        }
+        reply(out, xid, zxid, code, |body| {
+            results.iter().for_each(|result| match result {
+                Found::Data(head, value) => {
+                    body.multi_data(value.map(|value| &**value), &stat(head))
+                }
+                Found::Children(names) => body.multi_children(names),
+                Found::Nothing(code) => body.multi_error(*code),
+            });
             body.multi_end();
         });
         Ok(())
@@ -411,13 +417,15 @@ impl<'a> Reader<'a> {
         Err(Failed(ErrorCode::NO_WATCHER))
     }
 
-    /// After a reconnect: events for what the client missed, watches for the rest.
+    /// After a reconnect: events for what the client missed, watches for the rest. As in ZooKeeper,
+    /// a null path fails the request only when its turn comes.
     fn set_watches(&mut self, request: &Request<'_>, out: &mut BytesMut) -> Result<(), ReadError> {
-        let Some(lists) = WatchLists::of(request)? else {
+        let Some(lists) = WatchLists::of(request) else {
             return Ok(());
         };
         self.know_all(&lists)?;
-        for path in &lists.data {
+        for path in required_list(lists.data)? {
+            let path = required(path)?;
             let event = match self.known(path) {
                 None => Some(EventType::NodeDeleted),
                 Some(head) if zxid(head.modified_revision) > lists.relative_zxid => {
@@ -427,11 +435,13 @@ impl<'a> Reader<'a> {
             };
             self.event_or_watch(path, event, Kinds::DATA, out);
         }
-        for path in &lists.exist {
+        for path in required_list(lists.exist)? {
+            let path = required(path)?;
             let event = self.known(path).map(|_| EventType::NodeCreated);
             self.event_or_watch(path, event, Kinds::DATA, out);
         }
-        for path in &lists.child {
+        for path in required_list(lists.child)? {
+            let path = required(path)?;
             let event = match self.known(path) {
                 None => Some(EventType::NodeDeleted),
                 Some(head) if zxid(head.children.last_change) > lists.relative_zxid => {
@@ -441,11 +451,11 @@ impl<'a> Reader<'a> {
             };
             self.event_or_watch(path, event, Kinds::CHILD, out);
         }
-        for path in &lists.persistent {
-            self.watch(path, true, Kinds::PERSISTENT);
+        for path in required_list(lists.persistent)? {
+            self.watch(path.as_deref().unwrap_or_default(), true, Kinds::PERSISTENT);
         }
-        for path in &lists.recursive {
-            self.watch(path, true, Kinds::RECURSIVE);
+        for path in required_list(lists.recursive)? {
+            self.watch(path.as_deref().unwrap_or_default(), true, Kinds::RECURSIVE);
         }
         Ok(())
     }
@@ -465,12 +475,14 @@ impl<'a> Reader<'a> {
 
     /// Asks for all heads at once unless the view has them, or the shard has just told.
     fn know_all(&self, lists: &WatchLists<'_>) -> Result<(), ReadError> {
-        let looked_at = || lists.data.iter().chain(&lists.exist).chain(&lists.child);
-        let unknown = looked_at().any(|path| matches!(self.head(path), Err(Unknown(_))));
-        if !unknown {
+        let all = [lists.data, lists.exist, lists.child];
+        let all = all.into_iter().filter_map(Option::as_ref).flatten();
+        let looked_at = all.filter_map(Option::as_deref).map(or_root);
+        let unknown = |path: &str| matches!(self.head(path), Err(Unknown(_)));
+        if !looked_at.clone().any(unknown) {
             return Ok(());
         }
-        let mut paths: Vec<Path> = looked_at().map(|path| or_root(path).into()).collect();
+        let mut paths: Vec<Path> = looked_at.map(Path::from).collect();
         paths.sort_unstable();
         paths.dedup();
         Err(Unknown(Query::Records {
@@ -488,27 +500,38 @@ impl<'a> Reader<'a> {
 enum Found<'a> {
     Data(&'a Head, Option<&'a Bytes>),
     Children(Names<'a>),
+    Nothing(ErrorCode),
 }
 
 struct WatchLists<'r> {
     relative_zxid: i64,
-    data: Vec<&'r str>,
-    exist: Vec<&'r str>,
-    child: Vec<&'r str>,
-    persistent: Vec<&'r str>,
-    recursive: Vec<&'r str>,
+    data: &'r Paths<'r>,
+    exist: &'r Paths<'r>,
+    child: &'r Paths<'r>,
+    persistent: &'r Paths<'r>,
+    recursive: &'r Paths<'r>,
 }
+
+/// What setWatches has where setWatches2 has more.
+static NO_PATHS: Paths<'static> = Some(Vec::new());
 
 impl<'r> WatchLists<'r> {
     /// `None` if the request is not one of the two.
-    fn of(request: &'r Request<'_>) -> Result<Option<Self>, ReadError> {
-        let (relative_zxid, [data, exist, child, persistent, recursive]) = match request {
+    fn of(request: &'r Request<'r>) -> Option<Self> {
+        match request {
             Request::SetWatches {
                 relative_zxid,
                 data,
                 exist,
                 child,
-            } => (relative_zxid, [&data[..], exist, child, &[], &[]]),
+            } => Some(Self {
+                relative_zxid: *relative_zxid,
+                data,
+                exist,
+                child,
+                persistent: &NO_PATHS,
+                recursive: &NO_PATHS,
+            }),
             Request::SetWatches2 {
                 relative_zxid,
                 data,
@@ -516,22 +539,22 @@ impl<'r> WatchLists<'r> {
                 child,
                 persistent,
                 persistent_recursive,
-            } => (
-                relative_zxid,
-                [&data[..], exist, child, persistent, persistent_recursive],
-            ),
-            _ => return Ok(None),
-        };
-        let all = |paths: &'r [Text<'_>]| paths.iter().map(required).collect::<Result<_, _>>();
-        Ok(Some(Self {
-            relative_zxid: *relative_zxid,
-            data: all(data)?,
-            exist: all(exist)?,
-            child: all(child)?,
-            persistent: all(persistent)?,
-            recursive: all(recursive)?,
-        }))
+            } => Some(Self {
+                relative_zxid: *relative_zxid,
+                data,
+                exist,
+                child,
+                persistent,
+                recursive: persistent_recursive,
+            }),
+            _ => None,
+        }
     }
+}
+
+/// As with a null path.
+fn required_list<'r>(paths: &'r Paths<'r>) -> Result<&'r [Text<'r>], ReadError> {
+    paths.as_deref().ok_or(Failed(ErrorCode::MARSHALLING_ERROR))
 }
 
 /// ZooKeeper fails on a null path as on a garbled record.

@@ -47,6 +47,10 @@ pub(crate) fn translate(request: &Request<'_>, caller: &Caller<'_>) -> Option<(O
             caller.set_acl(path.as_deref(), acl.as_deref(), *version)
         }
         Request::Reconfig { .. } => Err(OpError::ReconfigDisabled),
+        // A null path spoils the whole multi, wherever it stands.
+        Request::Multi(operations) if operations.iter().any(|op| path_of(op).is_none()) => {
+            return Some(garbled_multi());
+        }
         Request::Multi(operations) => {
             let shape = operations.iter().map(MultiOp::op).collect();
             let ops = operations
@@ -66,6 +70,15 @@ pub(crate) fn garbled_multi() -> (Ops, Shape) {
         smallvec![or_refused(Err(OpError::Garbled))],
         Shape::Single(OpCode::MULTI),
     )
+}
+
+fn path_of<'a>(op: &'a MultiOp<'_>) -> Option<&'a str> {
+    match op {
+        MultiOp::Create(create) => create.path.as_deref(),
+        MultiOp::Delete(request) => request.path.as_deref(),
+        MultiOp::SetData(request) => request.path.as_deref(),
+        MultiOp::Check(request) => request.path.as_deref(),
+    }
 }
 
 fn or_refused(op: Result<TreeOp, OpError>) -> TreeOp {

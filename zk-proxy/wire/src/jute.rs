@@ -25,8 +25,6 @@ pub enum DecodeError {
     Truncated,
     #[error("length {0} is out of range")]
     Length(i32),
-    #[error("a list is null that may not be")]
-    NullList,
     #[error("create flags {0} inside a multi have no meaning")]
     CreateFlags(i32),
     #[error("{0} is not allowed inside this multi")]

@@ -32,7 +32,7 @@ pub use ops::OpCode;
 pub use records::{AclRecord, EventType, Stat, WatcherEvent};
 pub use reply::{BodyWriter, EVENT_STATE_CONNECTED, EVENT_ZXID_NONE, notification, reply};
 pub use request::{
-    CheckRequest, CreateRequest, DeleteRequest, Request, RequestHeader, SetDataRequest,
+    CheckRequest, CreateRequest, DeleteRequest, Paths, Request, RequestHeader, SetDataRequest,
     decode_body, decode_header,
 };
 pub use words::{FourLetterWord, Word};

@@ -47,6 +47,9 @@ pub struct CheckRequest<'a> {
     pub version: i32,
 }
 
+/// A list of setWatches. A null one fails the request, but only when its turn comes.
+pub type Paths<'a> = Option<Vec<Text<'a>>>;
+
 /// Everything a client can ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
@@ -106,17 +109,17 @@ pub enum Request<'a> {
     },
     SetWatches {
         relative_zxid: i64,
-        data: Vec<Text<'a>>,
-        exist: Vec<Text<'a>>,
-        child: Vec<Text<'a>>,
+        data: Paths<'a>,
+        exist: Paths<'a>,
+        child: Paths<'a>,
     },
     SetWatches2 {
         relative_zxid: i64,
-        data: Vec<Text<'a>>,
-        exist: Vec<Text<'a>>,
-        child: Vec<Text<'a>>,
-        persistent: Vec<Text<'a>>,
-        persistent_recursive: Vec<Text<'a>>,
+        data: Paths<'a>,
+        exist: Paths<'a>,
+        child: Paths<'a>,
+        persistent: Paths<'a>,
+        persistent_recursive: Paths<'a>,
     },
     AddWatch {
         path: Text<'a>,
@@ -264,12 +267,8 @@ fn parse_auth(input: &[u8]) -> Parse<'_, Request<'_>> {
     Ok((input, Request::Auth { kind, scheme, auth }))
 }
 
-/// A list of setWatches; a null one spoils the request.
-fn parse_paths(input: &[u8]) -> Parse<'_, Vec<Text<'_>>> {
-    match jute::list(input, TEXT_BYTES_MIN, jute::text)? {
-        (input, Some(paths)) => Ok((input, paths)),
-        (_, None) => jute::fail(DecodeError::NullList),
-    }
+fn parse_paths(input: &[u8]) -> Parse<'_, Paths<'_>> {
+    jute::list(input, TEXT_BYTES_MIN, jute::text)
 }
 
 fn parse_set_watches(input: &[u8]) -> Parse<'_, Request<'_>> {
@@ -521,8 +520,11 @@ impl Request<'_> {
     }
 }
 
-fn put_paths(out: &mut BytesMut, paths: &[Text<'_>]) {
-    jute::put_list(out, paths, |out, path| jute::put_text(out, path.as_deref()));
+fn put_paths(out: &mut BytesMut, paths: &Paths<'_>) {
+    match paths {
+        None => out.put_i32(-1),
+        Some(paths) => jute::put_list(out, paths, |out, path| jute::put_text(out, path.as_deref())),
+    }
 }
 
 fn put_acl(out: &mut BytesMut, acl: Option<&[AclRecord<'_>]>) {

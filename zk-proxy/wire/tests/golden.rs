@@ -189,17 +189,17 @@ fn composite_requests() -> Vec<(&'static str, Request<'static>)> {
     };
     let set_watches = Request::SetWatches {
         relative_zxid: 99,
-        data: vec![text("/d")],
-        exist: vec![text("/e"), text("/f")],
-        child: vec![],
+        data: Some(vec![text("/d")]),
+        exist: Some(vec![text("/e"), text("/f")]),
+        child: Some(vec![]),
     };
     let set_watches2 = Request::SetWatches2 {
         relative_zxid: 99,
-        data: vec![text("/d")],
-        exist: vec![text("/e")],
-        child: vec![text("/c")],
-        persistent: vec![text("/p")],
-        persistent_recursive: vec![text("/r"), text("/s")],
+        data: Some(vec![text("/d")]),
+        exist: Some(vec![text("/e")]),
+        child: Some(vec![text("/c")]),
+        persistent: Some(vec![text("/p")]),
+        persistent_recursive: Some(vec![text("/r"), text("/s")]),
     };
     let multi_read = Request::MultiRead(vec![
         MultiReadOp::GetData {

@@ -202,20 +202,20 @@ impl Fields {
     fn set_watches(&self) -> Request<'_> {
         Request::SetWatches {
             relative_zxid: self.long,
-            data: self.list(0),
-            exist: self.list(2),
-            child: vec![],
+            data: Some(self.list(0)),
+            exist: Some(self.list(2)),
+            child: Some(vec![]),
         }
     }
 
     fn set_watches2(&self) -> Request<'_> {
         Request::SetWatches2 {
             relative_zxid: self.long,
-            data: self.list(1),
-            exist: vec![],
-            child: self.list(0),
-            persistent: self.list(3),
-            persistent_recursive: self.list(4),
+            data: Some(self.list(1)),
+            exist: None,
+            child: Some(self.list(0)),
+            persistent: Some(self.list(3)),
+            persistent_recursive: Some(self.list(4)),
         }
     }
 }
@@ -274,23 +274,26 @@ fn unknown_operations_are_their_own_error() {
 }
 
 #[test]
-fn null_lists_of_set_watches_are_errors_and_counts_below_are_empty() {
+fn lists_of_set_watches_may_be_null_and_counts_below_are_empty() {
     let body = |count: i32| {
         let mut body = vec![0; 8];
         body.extend([count, 0, 0].iter().flat_map(|count| count.to_be_bytes()));
         body
     };
+    let request = |data| Request::SetWatches {
+        relative_zxid: 0,
+        data,
+        exist: Some(vec![]),
+        child: Some(vec![]),
+    };
     assert_eq!(
         decode_body(OpCode::SET_WATCHES, &body(-1)),
-        Err(DecodeError::NullList)
+        Ok(request(None))
     );
-    let empty = Request::SetWatches {
-        relative_zxid: 0,
-        data: vec![],
-        exist: vec![],
-        child: vec![],
-    };
-    assert_eq!(decode_body(OpCode::SET_WATCHES, &body(-5)), Ok(empty));
+    assert_eq!(
+        decode_body(OpCode::SET_WATCHES, &body(-5)),
+        Ok(request(Some(vec![])))
+    );
 }
 
 #[test]

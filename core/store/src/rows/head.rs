@@ -1,4 +1,8 @@
 //! Heads: about 30 bytes for a usual record, since revisions and times are kept as distances.
+//!
+//! A small value of a record that never had a child follows its head in the same row: most records
+//! are such leaves, and one row costs half of two. A record that had a child has its value in a row
+//! of its own, since its head is rewritten with every child that comes or goes.
 
 use oxkeeper_model::{Acl, Children, Head, Lifetime, NativeFields, Revision, SessionId};
 
@@ -11,7 +15,28 @@ const LIFETIME_BITS: u8 = 0b11;
 const HAS_SESSION: u8 = 1 << 2;
 const HAS_NATIVE: u8 = 1 << 3;
 
-/// Appends the head's row; the access list is in it by its number.
+/// Longest value that is kept with its head. Part of the format.
+const INLINE_VALUE_BYTES_MAX: u32 = 256;
+
+/// Where the store keeps a record's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ValuePlace {
+    /// Null or empty: the head says it all.
+    Nowhere,
+    AfterHead,
+    OwnRow,
+}
+
+pub(crate) fn value_place(head: &Head) -> ValuePlace {
+    match head.value_bytes {
+        None | Some(0) => ValuePlace::Nowhere,
+        Some(..=INLINE_VALUE_BYTES_MAX) if head.children.created_ever == 0 => ValuePlace::AfterHead,
+        Some(_) => ValuePlace::OwnRow,
+    }
+}
+
+/// Appends the head's row, to which the caller appends the value if that is its place; the access
+/// list is in it by its number.
 pub(crate) fn encode_head(out: &mut Vec<u8>, head: &Head, acl_id: u32) {
     let (lifetime, ttl_ms) = match head.lifetime {
         Lifetime::Persistent => (0, None),
@@ -54,15 +79,19 @@ pub(crate) fn encode_head(out: &mut Vec<u8>, head: &Head, acl_id: u32) {
     }
 }
 
-/// Reads a head; `acl` gives the list of a number.
+/// Reads a head, and the value after it if that is its place; `acl` gives the list of a number.
 pub(crate) fn decode_head(
     row: &[u8],
     acl: impl FnOnce(u32) -> Option<Acl>,
-) -> Result<Head, RowError> {
+) -> Result<(Head, &[u8]), RowError> {
     let mut reader = Reader::new("head", row);
     let head = read_head(&mut reader, acl)?;
+    let value = match value_place(&head) {
+        ValuePlace::AfterHead => reader.take(head.value_bytes.unwrap_or(0) as usize)?,
+        _ => &[],
+    };
     reader.end()?;
-    Ok(head)
+    Ok((head, value))
 }
 
 /// Reads a head in the middle of another row.

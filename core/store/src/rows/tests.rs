@@ -72,6 +72,36 @@ fn a_head_has_its_persisted_bytes_and_is_small() {
 }
 
 #[test]
+fn a_small_value_of_a_leaf_follows_its_head() {
+    let mut head = usual_head();
+    head.children.created_ever = 0;
+    for (value_bytes, place) in [
+        (None, ValuePlace::Nowhere),
+        (Some(0), ValuePlace::Nowhere),
+        (Some(1), ValuePlace::AfterHead),
+        (Some(256), ValuePlace::AfterHead),
+        (Some(257), ValuePlace::OwnRow),
+    ] {
+        head.value_bytes = value_bytes;
+        assert_eq!(value_place(&head), place, "{value_bytes:?}");
+    }
+    head.value_bytes = Some(3);
+    let mut row = encoded(&head);
+    row.extend_from_slice(b"abc");
+    assert_eq!(
+        decode_head(&row, |_| Some(list())),
+        Ok((head.clone(), &b"abc"[..]))
+    );
+    row.push(0);
+    assert_eq!(
+        decode_head(&row, |_| Some(list())),
+        Err(RowError::Malformed("head"))
+    );
+    head.children.created_ever = 1;
+    assert_eq!(value_place(&head), ValuePlace::OwnRow);
+}
+
+#[test]
 fn flags_name_lifetime_owner_and_native_fields() {
     let mut head = usual_head();
     head.lifetime = Lifetime::Ephemeral;
@@ -183,6 +213,16 @@ fn lifetime() -> impl Strategy<Value = Lifetime> {
     ]
 }
 
+/// Often of a record without children.
+fn numbers() -> impl Strategy<Value = [u64; 5]> {
+    (any::<[u64; 5]>(), any::<bool>()).prop_map(|(mut numbers, leaf)| {
+        if leaf {
+            numbers[3] = 0;
+        }
+        numbers
+    })
+}
+
 fn head() -> impl Strategy<Value = Head> {
     let native = (
         proptest::option::of(text()),
@@ -197,14 +237,14 @@ fn head() -> impl Strategy<Value = Head> {
             })
         });
     (
-        any::<([u64; 5], [i64; 2], [i32; 2], u32)>(),
+        (numbers(), any::<([i64; 2], [i32; 2], u32)>()),
         lifetime(),
         any::<Option<i64>>(),
-        proptest::option::of(0..u32::MAX),
+        proptest::option::of(prop_oneof![0..300u32, 0..u32::MAX]),
         proptest::option::of(native),
     )
         .prop_map(
-            |((numbers, times, versions, live), lifetime, session, value_bytes, native)| Head {
+            |((numbers, (times, versions, live)), lifetime, session, value_bytes, native)| Head {
                 created_revision: Revision(numbers[0]),
                 modified_revision: Revision(numbers[1]),
                 created_at_ms: times[0],
@@ -258,9 +298,14 @@ fn outcome() -> impl Strategy<Value = TxnOutcome> {
 proptest! {
     #[test]
     fn heads_round_trip(head in head()) {
-        let row = encoded(&head);
+        let mut row = encoded(&head);
+        let value = match value_place(&head) {
+            ValuePlace::AfterHead => vec![7; head.value_bytes.unwrap_or(0) as usize],
+            _ => Vec::new(),
+        };
+        row.extend_from_slice(&value);
         let decoded = decode_head(&row, |id| (id == ACL_ID).then(list));
-        prop_assert_eq!(decoded, Ok(head));
+        prop_assert_eq!(decoded, Ok((head, value.as_slice())));
     }
 
     #[test]

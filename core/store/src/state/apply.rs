@@ -15,7 +15,7 @@ use super::tree::{Tree, TreeChanges};
 use super::{Applied, CommandOutcome, ShardState, StateError, digest, is_due};
 use crate::keys;
 use crate::kv::{KeyRange, KeyValueStore};
-use crate::records::Index;
+use crate::records::{Commit, Index};
 use crate::sessions::{Admission, next_session, password_of};
 
 impl<S: KeyValueStore> ShardState<S> {
@@ -33,8 +33,12 @@ impl<S: KeyValueStore> ShardState<S> {
             out.push(applied);
         }
         self.batch.clear();
-        self.records
-            .commit(&mut self.batch, &mut self.acls, &mut self.meta.next_acl_id)?;
+        self.records.commit(&mut Commit {
+            store: &self.store,
+            batch: &mut self.batch,
+            acls: &mut self.acls,
+            next_acl_id: &mut self.meta.next_acl_id,
+        })?;
         let meta = &mut self.meta;
         meta.applied = offset;
         meta.counters = self.records.counters;

@@ -9,7 +9,7 @@ use super::{ShardState, StateError, scan_rows};
 use crate::keys;
 use crate::kv::KeyValueStore;
 use crate::records::{is_reaped, load_value};
-use crate::rows::{Counters, RowError, decode_head};
+use crate::rows::{Counters, RowError, ValuePlace, decode_head, value_place};
 
 /// What all heads together say.
 #[derive(Default)]
@@ -26,7 +26,7 @@ impl Census {
     fn count(&mut self, path: &str, head: &Head) {
         self.counters.records += 1;
         self.counters.data_bytes += path.len() as u64 + u64::from(head.value_bytes.unwrap_or(0));
-        self.value_rows += u64::from(head.value_bytes.unwrap_or(0) > 0);
+        self.value_rows += u64::from(value_place(head) == ValuePlace::OwnRow);
         if let Some(parent) = parent_of(path) {
             *self.live_children.entry(parent.to_owned()).or_default() += 1;
         }
@@ -74,7 +74,7 @@ impl<S: KeyValueStore> ShardState<S> {
         let mut heads = BTreeMap::new();
         scan_rows(&self.store, keys::HEAD, |key, row| {
             let path = keys::path_of(key).ok_or(RowError::Malformed("head"))?;
-            heads.insert(path.to_owned(), decode_head(row, |id| self.acls.get(id))?);
+            heads.insert(path.to_owned(), decode_head(row, |id| self.acls.get(id))?.0);
             Ok(())
         })?;
         Ok(heads)
@@ -90,7 +90,7 @@ impl<S: KeyValueStore> ShardState<S> {
         if let Some(cached) = self.records.cached(path) {
             equal(&format!("cached head of {path}"), cached, head)?;
         }
-        let value = load_value(&self.store, path, head, &mut Vec::new())
+        let value = load_value(&self.store, path, head, value_place(head), &mut Vec::new())
             .map_err(|error| format!("{path}: {error}"))?;
         let bytes = value.map(|value| value.len() as u32);
         equal(

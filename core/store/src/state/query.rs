@@ -9,6 +9,7 @@ use super::{ShardState, StateError};
 use crate::keys;
 use crate::kv::{KeyRange, KeyValueStore};
 use crate::records::load_value;
+use crate::rows::value_place;
 
 impl<S: KeyValueStore> ShardState<S> {
     pub(super) fn answer(&self, query: &Query) -> Result<Answer, StateError> {
@@ -40,7 +41,13 @@ impl<S: KeyValueStore> ShardState<S> {
             return Ok(None);
         };
         let value = match with_value {
-            true => Some(load_value(&self.store, path, &head, &mut Vec::new())?),
+            true => Some(load_value(
+                &self.store,
+                path,
+                &head,
+                value_place(&head),
+                &mut Vec::new(),
+            )?),
             false => None,
         };
         Ok(Some(Fetched { head, value }))

@@ -92,7 +92,10 @@ fn paths() -> impl Strategy<Value = String> {
 }
 
 fn values() -> impl Strategy<Value = Option<Vec<u8>>> {
-    proptest::option::weighted(0.8, proptest::collection::vec(any::<u8>(), 0..4))
+    // Short ones, and ones around the length from which the store keeps them apart.
+    let length = prop_oneof![4 => 0..4usize, 1 => 255..258usize];
+    let value = length.prop_flat_map(|length| proptest::collection::vec(any::<u8>(), length));
+    proptest::option::weighted(0.8, value)
 }
 
 fn versions() -> impl Strategy<Value = Option<i32>> {

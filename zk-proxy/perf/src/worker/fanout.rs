@@ -1,0 +1,268 @@
+//! The watch workload: one setter, all others watch the same znode.
+//!
+//! A round: the setter sets; every watcher gets one event and, with one-shot watches, reads again with the watch
+//! set; when all are armed and the setter has its reply, the next round may begin.
+
+use std::borrow::Cow;
+
+use oxkeeper_wire::client::Reply;
+use oxkeeper_wire::{EVENT_STATE_CONNECTED, EVENT_ZXID_NONE, EventType, Request, SetDataRequest};
+
+use super::{Role, Worker};
+use crate::connection::Phase;
+use crate::content::{is_value, put_value, slot_path};
+use crate::options::PerfOptions;
+use crate::script::Expect;
+use crate::tally::Kind;
+
+/// A round that takes longer has lost an event.
+const ROUND_LIMIT_NS: u64 = 10_000_000_000;
+
+/// addWatch's mode for one znode without its descendants.
+const MODE_PERSISTENT: i32 = 0;
+
+const SLOT: u64 = 0;
+
+pub(super) struct Fanout {
+    path: String,
+    value_bytes: usize,
+    watchers: usize,
+    persistent: bool,
+    /// The znode's version once the last set sent is applied.
+    version: i32,
+    set_in_flight: bool,
+    armed: usize,
+    /// Events of this round that have not come yet.
+    awaited: usize,
+    due_ns: u64,
+    sent_ns: u64,
+    /// The round of the last event, by connection. Invariant: never ahead of `round`.
+    seen: Vec<u64>,
+    round: u64,
+    /// Of the round's events; all must agree, and agree with the set's reply.
+    event_zxid: Option<i64>,
+    /// A watch or an event is lost: the rounds end.
+    pub(super) broken: bool,
+}
+
+impl Fanout {
+    pub(super) fn new(options: &PerfOptions, versions: &[i32]) -> Self {
+        Self {
+            path: slot_path(&options.root, SLOT),
+            value_bytes: options.value_bytes,
+            watchers: options.connections - 1,
+            persistent: options.persistent_watch,
+            version: versions.first().copied().unwrap_or_default(),
+            set_in_flight: false,
+            armed: 0,
+            awaited: 0,
+            due_ns: 0,
+            sent_ns: 0,
+            seen: vec![0; options.connections],
+            round: 0,
+            event_zxid: None,
+            broken: false,
+        }
+    }
+
+    pub(super) fn is_armed(&self) -> bool {
+        self.armed == self.watchers
+    }
+
+    /// Events still to come.
+    pub(super) fn awaited(&self) -> usize {
+        if self.broken { 0 } else { self.awaited }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.is_armed() && self.awaited == 0 && !self.set_in_flight && !self.broken
+    }
+
+    fn begin(&mut self, due_ns: u64, now_ns: u64) {
+        self.version += 1;
+        self.round += 1;
+        self.set_in_flight = true;
+        self.awaited = self.watchers;
+        self.armed = if self.persistent { self.watchers } else { 0 };
+        self.due_ns = due_ns;
+        self.sent_ns = now_ns;
+        self.event_zxid = None;
+    }
+
+    fn check_event(&mut self, watcher: usize, reply: &Reply<'_>) -> Result<(), String> {
+        let event = reply.event().map_err(|fault| format!("event: {fault}"))?;
+        let expected = (EventType::NodeDataChanged as i32, EVENT_STATE_CONNECTED);
+        if (event.kind, event.state) != expected || event.path.as_deref() != Some(&self.path) {
+            return Err(format!("unexpected {event:?}"));
+        }
+        if self.seen[watcher] == self.round {
+            return Err(format!(
+                "watcher {watcher} got a second event in round {}",
+                self.round
+            ));
+        }
+        self.seen[watcher] = self.round;
+        self.awaited -= 1;
+        match self.event_zxid.replace(reply.zxid) {
+            Some(zxid) if zxid != reply.zxid => {
+                Err(format!("event zxids {zxid:#x} and {:#x}", reply.zxid))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_reply(&mut self, expect: Expect, reply: &Reply<'_>) -> Result<(), String> {
+        match expect {
+            Expect::Arm => {
+                self.armed += 1;
+                self.check_read(reply)
+            }
+            Expect::ArmPersistent => {
+                self.armed += 1;
+                reply
+                    .int()
+                    .map(drop)
+                    .map_err(|fault| format!("addWatch reply: {fault}"))
+            }
+            Expect::Fire => {
+                self.set_in_flight = false;
+                self.check_fired(reply)
+            }
+            other => Err(format!("{other:?} does not belong to the watch workload")),
+        }
+    }
+
+    /// A watch is set again after the event, so the read shows what the event told of.
+    fn check_read(&self, reply: &Reply<'_>) -> Result<(), String> {
+        let (data, stat) = reply
+            .data_and_stat()
+            .map_err(|fault| format!("getData reply: {fault}"))?;
+        if stat.version != self.version || !is_value(data.unwrap_or_default(), SLOT, stat.version) {
+            return Err(format!(
+                "version {} after the event, not {}",
+                stat.version, self.version
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_fired(&self, reply: &Reply<'_>) -> Result<(), String> {
+        let stat = reply
+            .stat()
+            .map_err(|fault| format!("setData reply: {fault}"))?;
+        if stat.version != self.version || stat.data_length as usize != self.value_bytes {
+            return Err(format!(
+                "version {} after the set, not {}",
+                stat.version, self.version
+            ));
+        }
+        match self.event_zxid {
+            Some(zxid) if zxid != EVENT_ZXID_NONE && zxid != stat.mzxid => {
+                Err(format!("event zxid {zxid:#x}, mzxid {:#x}", stat.mzxid))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Worker {
+    /// Arms the watch of one connection.
+    pub(super) fn arm(&mut self, at: usize) {
+        let Some(fanout) = &self.fanout else {
+            return;
+        };
+        let path = Some(Cow::Borrowed(&*fanout.path));
+        let (request, expect) = if fanout.persistent {
+            (
+                Request::AddWatch {
+                    path,
+                    mode: MODE_PERSISTENT,
+                },
+                Expect::ArmPersistent,
+            )
+        } else {
+            (Request::GetData { path, watch: true }, Expect::Arm)
+        };
+        self.members[at]
+            .connection
+            .send(&request, expect, self.now_ns, self.now_ns);
+        self.note_in_flight();
+    }
+
+    pub(super) fn pump_fanout(&mut self, at: usize) {
+        let due_ns = self.next_due_ns(at);
+        let issuing = self.issuing && self.budget > 0;
+        let member = &mut self.members[at];
+        let (Some(fanout), Some(due_ns), Role::Setter) = (&mut self.fanout, due_ns, &member.role)
+        else {
+            return;
+        };
+        if !issuing || !fanout.is_ready() || member.connection.phase() != Phase::Up {
+            return;
+        }
+        fanout.begin(due_ns, self.now_ns);
+        let mut value = Vec::with_capacity(fanout.value_bytes);
+        put_value(&mut value, SLOT, fanout.version, fanout.value_bytes);
+        let path = Some(Cow::Borrowed(&*fanout.path));
+        let request = Request::SetData(SetDataRequest {
+            path,
+            data: Some(&value),
+            version: -1,
+        });
+        member
+            .connection
+            .send(&request, Expect::Fire, due_ns, self.now_ns);
+        self.note_in_flight();
+        self.count_sent(at, due_ns);
+    }
+
+    pub(super) fn on_event(&mut self, at: usize, reply: &Reply<'_>) {
+        let index = self.members[at].index;
+        let Some(fanout) = &mut self.fanout else {
+            return self
+                .tally
+                .mismatch(|| "an event that nobody asked for".to_owned());
+        };
+        let (due_ns, persistent) = (fanout.due_ns, fanout.persistent);
+        if let Err(text) = fanout.check_event(index, reply) {
+            return self.tally.mismatch(|| text);
+        }
+        if self.is_measured(due_ns) {
+            self.tally.finish(Kind::Event, due_ns, self.now_ns);
+        }
+        self.note_reply();
+        if !persistent {
+            self.arm(at);
+        }
+    }
+
+    pub(super) fn on_fanout_reply(
+        &mut self,
+        expect: Expect,
+        reply: &Reply<'_>,
+    ) -> Result<(), String> {
+        match &mut self.fanout {
+            Some(fanout) => fanout.check_reply(expect, reply),
+            None => Err(format!("{expect:?} without watchers")),
+        }
+    }
+
+    pub(super) fn break_fanout(&mut self) {
+        if let Some(fanout) = &mut self.fanout {
+            fanout.broken = true;
+        }
+    }
+
+    /// Ends the rounds when events fail to come.
+    pub(super) fn check_fanout_stall(&mut self) {
+        let Some(fanout) = &mut self.fanout else {
+            return;
+        };
+        if fanout.awaited() > 0 && self.now_ns.saturating_sub(fanout.sent_ns) > ROUND_LIMIT_NS {
+            fanout.broken = true;
+            let (awaited, round) = (fanout.awaited, fanout.round);
+            self.tally
+                .mismatch(|| format!("{awaited} events of round {round} never came"));
+        }
+    }
+}
