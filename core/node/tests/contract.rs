@@ -11,6 +11,8 @@ fn the_local_transport_keeps_the_contract_of_the_link() {
     run_all(|| {
         let options = NodeOptions {
             queue_requests_max: 256,
+            // Long enough that a busy machine lets no session end for want of a turn.
+            session_tick_ms: 200,
             ..options()
         };
         let (queue_requests_max, session_tick_ms) =
