@@ -1,11 +1,14 @@
 //! Checkpoints: the store is flushed on another thread, then the log is trimmed.
 //!
+//! A disk that is too slow for the flushes holds up the shard, not the memory: see
+//! [`DIRTY_FACTOR_MAX`].
+//!
 //! The flush freezes what the store holds at one log offset; the log is trimmed only below what
 //! was flushed, and only after it was. So a crash at any moment finds in the log everything
 //! that the store lacks.
 
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -15,10 +18,17 @@ use oxkeeper_store::{Checkpoint, StoreError};
 use crate::clock::elapsed_ns;
 use crate::queue::{Item, Queue};
 
-/// What the flush thread reports to the shard thread.
-pub(crate) struct Flushed {
-    /// What is durable now.
-    result: Result<Offset, StoreError>,
+/// When so many times the size at which a checkpoint is due has gathered behind the one under
+/// way, the shard waits for it.
+const DIRTY_FACTOR_MAX: usize = 8;
+
+/// Up to where the store is durable now.
+type Flushed = Result<Offset, StoreError>;
+
+/// A checkpoint that was made durable.
+pub(crate) struct Done {
+    pub(crate) offset: Offset,
+    pub(crate) ns: u64,
 }
 
 /// The shard thread's end.
@@ -31,6 +41,8 @@ pub(crate) struct Checkpoints {
     under_way: Option<Instant>,
     /// To the flush thread, and the thread; both are gone after `wait`.
     flusher: Option<(SyncSender<Checkpoint>, JoinHandle<()>)>,
+    /// From the flush thread.
+    flushed: Receiver<Flushed>,
 }
 
 impl Checkpoints {
@@ -41,22 +53,24 @@ impl Checkpoints {
         queue: Arc<Queue>,
     ) -> std::io::Result<Self> {
         let (sender, jobs) = sync_channel::<Checkpoint>(1);
+        let (report, flushed) = sync_channel(1);
+        let work = move || {
+            for checkpoint in jobs {
+                // A shard that has ended does not wait for it.
+                let _ = report.send(checkpoint.wait());
+                queue.control(Item::Flushed);
+            }
+        };
         let thread = std::thread::Builder::new()
             .name(format!("flush-{shard}"))
-            .spawn(move || {
-                for checkpoint in jobs {
-                    let result = checkpoint.wait();
-                    // A shard that has ended does not wait for it.
-                    queue.control(Item::Flushed(Flushed { result }));
-                }
-            })?;
-        let flusher = Some((sender, thread));
+            .spawn(work)?;
         Ok(Self {
             dirty_bytes_max,
             commands_max,
             commands: 0,
             under_way: None,
-            flusher,
+            flusher: Some((sender, thread)),
+            flushed,
         })
     }
 
@@ -70,20 +84,41 @@ impl Checkpoints {
     }
 
     /// Waits for the checkpoint on the flush thread.
-    pub(crate) fn begin(&mut self, checkpoint: Checkpoint) {
+    pub(crate) fn begin(&mut self, checkpoint: Checkpoint) -> Result<(), StoreError> {
         self.commands = 0;
         self.under_way = Some(Instant::now());
-        if let Some((sender, _)) = &self.flusher {
-            // Never full: one at a time. A flush thread that panicked shows when it is joined.
-            let _ = sender.try_send(checkpoint);
-        }
+        let flusher = self.flusher.as_ref();
+        // Never full: one at a time.
+        let sent = flusher.is_some_and(|(sender, _)| sender.try_send(checkpoint).is_ok());
+        if sent { Ok(()) } else { Err(flusher_gone()) }
     }
 
-    /// Up to where the store is durable now, and how many nanoseconds it took.
-    pub(crate) fn finish(&mut self, flushed: Flushed) -> Result<(Offset, u64), StoreError> {
-        let offset = flushed.result?;
+    /// Whether the flush is so far behind that nothing more may be applied before its end.
+    pub(crate) fn is_behind(&self, dirty_bytes: usize) -> bool {
+        self.under_way.is_some() && dirty_bytes / DIRTY_FACTOR_MAX >= self.dirty_bytes_max
+    }
+
+    /// What has become durable, if anything.
+    pub(crate) fn poll(&mut self) -> Result<Option<Done>, StoreError> {
+        self.flushed
+            .try_recv()
+            .ok()
+            .map(|flushed| self.done(flushed))
+            .transpose()
+    }
+
+    /// Waits for the checkpoint under way.
+    pub(crate) fn block(&mut self) -> Result<Done, StoreError> {
+        let flushed = self.flushed.recv().map_err(|_| flusher_gone())?;
+        self.done(flushed)
+    }
+
+    fn done(&mut self, flushed: Flushed) -> Result<Done, StoreError> {
         let ns = self.under_way.take().map_or(0, elapsed_ns);
-        Ok((offset, ns))
+        Ok(Done {
+            offset: flushed?,
+            ns,
+        })
     }
 
     /// Waits for the flush under way, if there is one, and ends the thread.
@@ -94,6 +129,10 @@ impl Checkpoints {
             let _ = thread.join();
         }
     }
+}
+
+fn flusher_gone() -> StoreError {
+    StoreError::new("flushing the store", "the flush thread has ended")
 }
 
 impl Drop for Checkpoints {

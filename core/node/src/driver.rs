@@ -11,7 +11,7 @@ use oxkeeper_replication::{EntryKind, Input, Output, Replica};
 use oxkeeper_store::{Applied, CommandOutcome, KeyValueStore, ShardState, log_format};
 
 use crate::batch::{Batch, InFlight, NoCommand, Origin, WaitingQuery, answer};
-use crate::checkpoint::Checkpoints;
+use crate::checkpoint::{Checkpoints, Done};
 use crate::clock::{Clock, elapsed_ns};
 use crate::error::ShardError;
 use crate::folder::TermStore;
@@ -151,10 +151,10 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
                     self.links.close(link);
                     self.stats.links.set(self.links.len() as u64);
                 }
-                Item::Flushed(flushed) => {
-                    let (offset, ns) = self.checkpoints.finish(flushed)?;
-                    self.stats.checkpoint_ns.record(ns);
-                    self.log.trim_below(offset.next())?;
+                Item::Flushed => {
+                    if let Some(done) = self.checkpoints.poll()? {
+                        self.trim(&done)?;
+                    }
                 }
                 Item::Stop => self.stopping = true,
             }
@@ -383,10 +383,22 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
         Ok(())
     }
 
+    fn trim(&mut self, done: &Done) -> Result<(), ShardError> {
+        self.stats.checkpoint_ns.record(done.ns);
+        let started = Instant::now();
+        self.log.trim_below(done.offset.next())?;
+        self.stats.log_trim_ns.record(elapsed_ns(started));
+        Ok(())
+    }
+
     fn checkpoint_if_due(&mut self) -> Result<(), ShardError> {
+        if self.checkpoints.is_behind(self.state.dirty_bytes()) {
+            let done = self.checkpoints.block()?;
+            self.trim(&done)?;
+        }
         if self.checkpoints.is_due(self.state.dirty_bytes()) {
             let checkpoint = self.state.start_checkpoint()?;
-            self.checkpoints.begin(checkpoint);
+            self.checkpoints.begin(checkpoint)?;
         }
         Ok(())
     }

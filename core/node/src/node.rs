@@ -71,7 +71,7 @@ impl Node {
                 .map_err(|error| failed(ShardError::Store(error)))?;
             Ok(ShardParts {
                 disk: Arc::new(disk),
-                log_options: WalOptions::default(),
+                log_options: log_options(),
                 store,
                 term: Box::new(TermFile::new(&path)),
             })
@@ -200,6 +200,16 @@ impl RunningShard {
             },
             result,
         ))
+    }
+}
+
+/// The log holds little more than what two checkpoints cover, so that its reserved space is small
+/// beside the data.
+fn log_options() -> WalOptions {
+    WalOptions {
+        segment_bytes: 32 << 20,
+        recycle_segments: 2,
+        ..WalOptions::default()
     }
 }
 

@@ -30,7 +30,7 @@ pub struct NodeOptions {
     /// A checkpoint starts when so much that is not durable in the store waits. Bytes, default 16 MiB.
     pub checkpoint_dirty_bytes: usize,
     /// A checkpoint starts after so many commands, which bounds the replay after a crash.
-    /// Default 50,000.
+    /// Default 25,000.
     pub checkpoint_commands: u64,
     /// See [`FailureHook`]. Default: none, the failure is only logged.
     pub on_failure: Option<FailureHook>,
@@ -48,7 +48,7 @@ impl Default for NodeOptions {
             reap_interval_ms: 60_000,
             reap_records_max: 10_000,
             checkpoint_dirty_bytes: 16 << 20,
-            checkpoint_commands: 50_000,
+            checkpoint_commands: 25_000,
             on_failure: None,
         }
     }

@@ -11,7 +11,6 @@ use oxkeeper_client::{LinkError, LinkSink, Opened, Request};
 use oxkeeper_model::{Revision, TreeOp};
 use parking_lot::{Condvar, Mutex};
 
-use crate::checkpoint::Flushed;
 use crate::links::LinkId;
 
 /// What a request weighs apart from its paths and values.
@@ -28,7 +27,8 @@ pub(crate) enum Item {
     Close {
         link: LinkId,
     },
-    Flushed(Flushed),
+    /// A checkpoint was made durable.
+    Flushed,
     /// Work off what came before, then end. The last item.
     Stop,
 }

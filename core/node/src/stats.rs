@@ -97,6 +97,8 @@ impl Histogram {
 pub struct ShardStats {
     /// Syncs of the log, in nanoseconds each.
     pub log_sync_ns: Histogram,
+    /// Giving up log segments that a checkpoint made needless, in nanoseconds each.
+    pub log_trim_ns: Histogram,
     /// Commands per log entry.
     pub entry_commands: Histogram,
     /// Encoded bytes of log entries.

@@ -25,6 +25,8 @@ pub enum DecodeError {
     Truncated,
     #[error("length {0} is out of range")]
     Length(i32),
+    #[error("a create inside a multi has a null access list")]
+    NullAccessList,
     #[error("create flags {0} inside a multi have no meaning")]
     CreateFlags(i32),
     #[error("{0} is not allowed inside this multi")]
