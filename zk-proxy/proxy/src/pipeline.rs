@@ -95,6 +95,8 @@ enum Step {
     /// With the shard until `outcome` is there.
     Write {
         shape: Shape,
+        /// Counted in `Pipeline::large_writes`.
+        large: bool,
         outcome: Option<WriteOutcome>,
     },
     /// With the shard until `outcome` is there. Nothing follows.
@@ -177,6 +179,9 @@ pub(crate) struct Pipeline {
     held: VecDeque<Held>,
     /// Entries of `queue` that must be answered before anything behind them is sent.
     blockers: usize,
+    /// Writes in `queue` whose values are too large to come back with their changes, so that the
+    /// view will not know them.
+    large_writes: usize,
     /// Bytes of the frames in `queue` and `held`.
     pending_bytes: usize,
     /// Replies and events in the order of the wire, not yet taken by the connection's task.
@@ -196,6 +201,7 @@ impl Pipeline {
             queue: VecDeque::new(),
             held: VecDeque::new(),
             blockers: 0,
+            large_writes: 0,
             pending_bytes: 0,
             out: BytesMut::new(),
             woken: false,
@@ -243,6 +249,7 @@ impl Pipeline {
         self.queue.clear();
         self.held.clear();
         self.blockers = 0;
+        self.large_writes = 0;
         self.pending_bytes = 0;
     }
 
@@ -402,7 +409,7 @@ impl Pipeline {
     ) {
         if let DecodeError::UnknownOperation(_) = error {
             self.ready(cx, header, Ready::UNKNOWN_OPERATION, received, bytes);
-        } else if header.op == OpCode::MULTI {
+        } else if header.op == OpCode::MULTI && error != DecodeError::NullAccessList {
             let (ops, shape) = writes::garbled_multi();
             self.dispatch_write(cx, header, ops, shape, received, bytes);
         } else {
@@ -441,6 +448,8 @@ impl Pipeline {
         let Phase::Open(binding) = &mut self.phase else {
             return;
         };
+        let large = writes::has_large_value(&ops);
+        self.large_writes += usize::from(large);
         binding.last_seq = binding.last_seq.next();
         let write = SessionWrite {
             session: binding.session,
@@ -460,6 +469,7 @@ impl Pipeline {
             bytes,
             Step::Write {
                 shape,
+                large,
                 outcome: None,
             },
         );
@@ -512,7 +522,7 @@ impl Pipeline {
                 }
             }
         }
-        read.blocking = read.asking || !is_cached(cx.view, request);
+        read.blocking = read.asking || self.large_writes > 0 || !is_cached(cx.view, request);
         self.blockers += usize::from(read.blocking);
         self.push(header, received, bytes, Step::Read(read));
     }
@@ -713,8 +723,10 @@ impl Pipeline {
             Step::Write { outcome: None, .. } | Step::Close { outcome: None } => false,
             Step::Write {
                 shape,
+                large,
                 outcome: Some(outcome),
             } => {
+                self.large_writes -= usize::from(*large);
                 if let Ok(result) = &outcome.result {
                     writes::reply_outcome(
                         &mut self.out,
@@ -807,7 +819,9 @@ fn note_foreign_ephemerals(tree: &Tree, writer: SessionId, outcome: &TxnOutcome)
     }
 }
 
-/// Whether a read will certainly be answered by the view when its turn comes.
+/// Whether a read will be answered by the view when its turn comes, as far as this session's own
+/// requests decide. (If another session's large write or an eviction comes between, the read is
+/// asked for later than its turn: it may then see this session's later writes, never miss earlier ones.)
 fn is_cached(view: &View, request: &Request<'_>) -> bool {
     match request {
         Request::GetData {

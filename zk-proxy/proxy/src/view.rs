@@ -162,6 +162,8 @@ impl View {
                 self.forget(&change.path);
                 self.put_head(&change.path, change.head.clone());
                 self.put_value(change);
+                // A new record has no children, and that is known.
+                self.update(&change.path, |slot| slot.children = Some(ChildSet::new()));
                 self.change_children_of_parent(&change.path, true);
             }
             ChangeKind::ValueSet => {

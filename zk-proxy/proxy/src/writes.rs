@@ -223,6 +223,16 @@ fn valid_ttl(ttl_ms: i64) -> Result<u64, OpError> {
     }
 }
 
+/// Whether a value is so large that the shard's changes will not carry it.
+pub(crate) fn has_large_value(ops: &[TreeOp]) -> bool {
+    ops.iter().any(|op| match op {
+        TreeOp::Create { value, .. } | TreeOp::SetValue { value, .. } => value
+            .as_ref()
+            .is_some_and(|value| value.len() > limits::CHANGED_VALUE_BYTES_MAX),
+        _ => false,
+    })
+}
+
 /// Appends the reply to a write.
 pub(crate) fn reply_outcome(
     out: &mut BytesMut,

@@ -25,6 +25,8 @@ pub enum DecodeError {
     Truncated,
     #[error("length {0} is out of range")]
     Length(i32),
+    #[error("a create inside a multi has a null access list")]
+    NullAccessList,
     #[error("create flags {0} inside a multi have no meaning")]
     CreateFlags(i32),
     #[error("{0} is not allowed inside this multi")]
@@ -169,7 +171,36 @@ pub(crate) fn put_buffer(out: &mut BytesMut, bytes: Option<&[u8]>) {
 }
 
 pub(crate) fn put_text(out: &mut BytesMut, text: Option<&str>) {
-    put_buffer(out, text.map(str::as_bytes));
+    /// The least first byte of a four-byte character in UTF-8.
+    const FOUR_BYTES: u8 = 0xf0;
+    match text {
+        Some(text) if text.bytes().any(|byte| byte >= FOUR_BYTES) => {
+            put_buffer(out, Some(&with_surrogates(text)));
+        }
+        text => put_buffer(out, text.map(str::as_bytes)),
+    }
+}
+
+/// As Java's jute encodes characters beyond 16 bits: each half of the surrogate pair on its own,
+/// in three bytes, which is not UTF-8 but what Java clients expect.
+fn with_surrogates(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len() * 2);
+    for unit in text.encode_utf16() {
+        match unit {
+            0..0x80 => bytes.push(unit as u8),
+            0x80..0x800 => bytes.extend([0xc0 | (unit >> 6) as u8, continuation(unit)]),
+            _ => bytes.extend([
+                0xe0 | (unit >> 12) as u8,
+                continuation(unit >> 6),
+                continuation(unit),
+            ]),
+        }
+    }
+    bytes
+}
+
+fn continuation(unit: u16) -> u8 {
+    0x80 | (unit & 0x3f) as u8
 }
 
 /// A list of unknown length: the count is patched in after the elements.
@@ -238,6 +269,14 @@ mod tests {
         assert_eq!(finish(boolean(&[0])), Ok(false));
         assert_eq!(finish(boolean(&[1])), Ok(true));
         assert_eq!(finish(boolean(&[200])), Ok(true));
+    }
+
+    #[test]
+    fn characters_beyond_16_bits_are_written_as_surrogates() {
+        let mut out = BytesMut::new();
+        put_text(&mut out, Some("/dé€😀"));
+        let expected = b"\x00\x00\x00\x0d/d\xc3\xa9\xe2\x82\xac\xed\xa0\xbd\xed\xb8\x80";
+        assert_eq!(&out[..], expected);
     }
 
     #[test]
