@@ -12,11 +12,17 @@ use crate::script::{Expect, error_name};
 use crate::tally::Kind;
 
 impl Worker {
-    /// Reads all there is. The poll is edge-triggered, but a read that did not fill the buffer has emptied the socket.
-    pub(super) fn receive(&mut self, at: usize, scratch: &mut [u8]) -> Result<(), Lost> {
+    /// Reads all there is. The poll is edge-triggered, but a read that did not fill the buffer has emptied the socket;
+    /// only its end, `closed`, may still be behind the data.
+    pub(super) fn receive(
+        &mut self,
+        at: usize,
+        closed: bool,
+        scratch: &mut [u8],
+    ) -> Result<(), Lost> {
         while let Some(read) = self.members[at].connection.read(scratch)? {
             self.consume(at, &scratch[..read])?;
-            if read < scratch.len() {
+            if read < scratch.len() && !closed {
                 break;
             }
         }
@@ -129,7 +135,7 @@ impl Worker {
         }
     }
 
-    /// A gap is time without any reply while at least one is awaited.
+    /// A gap is time without any reply while at least one is awaited, or would be if the connection were not lost.
     pub(super) fn note_reply(&mut self) {
         let since_ns = self.quiet_since_ns.max(self.window.start_ns);
         self.tally.longest_gap_ns = self
@@ -137,6 +143,7 @@ impl Worker {
             .longest_gap_ns
             .max(self.now_ns.saturating_sub(since_ns));
         self.quiet_since_ns = self.now_ns;
+        self.interrupted = false;
     }
 
     pub(super) fn say_goodbye(&mut self, at: usize) {
@@ -172,6 +179,7 @@ impl Worker {
         if self.leaving {
             return;
         }
+        self.interrupted = true;
         self.tally.reconnects += 1;
         let state = if pending.is_empty() {
             "idle"
