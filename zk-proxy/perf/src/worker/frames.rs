@@ -67,10 +67,12 @@ impl Worker {
             return Err(Lost::Closed);
         }
         self.opening -= 1;
+        let again = member.connection.attempts > 1;
         match member.role {
             Role::Session { .. } => self.say_goodbye(at),
             Role::Watcher => self.arm(at),
-            Role::Script(_) | Role::Setter => {}
+            Role::Script(_) => self.tally.reconnects += u64::from(again),
+            Role::Setter => {}
         }
         Ok(())
     }
@@ -164,7 +166,8 @@ impl Worker {
     /// The connection ended. What was in flight is an error; the session is taken up again, on the next server.
     pub(super) fn lose(&mut self, at: usize, lost: &Lost) {
         let member = &mut self.members[at];
-        self.opening -= usize::from(matches!(member.connection.phase(), Phase::Opening { .. }));
+        let was_opening = matches!(member.connection.phase(), Phase::Opening { .. });
+        self.opening -= usize::from(was_opening);
         let pending = mem::take(&mut member.connection.pending);
         self.in_flight -= pending.len();
         member.connection.close(self.now_ns + RETRY_NS);
@@ -180,13 +183,11 @@ impl Worker {
             return;
         }
         self.interrupted = true;
-        self.tally.reconnects += 1;
-        let state = if pending.is_empty() {
-            "idle"
-        } else {
-            "with requests in flight"
-        };
-        self.tally.error(format!("connection lost {state}: {lost}"));
+        self.tally.error(match (was_opening, pending.is_empty()) {
+            (true, _) => format!("cannot connect: {lost}"),
+            (false, true) => format!("connection lost while idle: {lost}"),
+            (false, false) => format!("connection lost with requests in flight: {lost}"),
+        });
         for pending in &pending {
             if let Some(kind) = pending.expect.kind()
                 && self.is_measured(pending.due_ns)

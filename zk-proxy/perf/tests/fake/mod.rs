@@ -59,11 +59,14 @@ struct Node {
     stat: Stat,
 }
 
+/// Where events go, and whether the watch is persistent.
+type Watcher = (Arc<Mutex<TcpStream>>, bool);
+
 #[derive(Default)]
 struct Tree {
     nodes: HashMap<String, Node>,
     zxid: i64,
-    watchers: HashMap<String, Vec<(Arc<Mutex<TcpStream>>, bool)>>,
+    watchers: HashMap<String, Vec<Watcher>>,
     /// What the last two sets have replaced.
     replaced: Vec<(String, Node)>,
 }
