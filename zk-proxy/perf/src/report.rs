@@ -72,10 +72,12 @@ impl Report {
             Workload::Populate => Some(per_s(options.znodes)),
             _ => None,
         };
+        // The setter's connection is not one that was asked for.
+        let connections = options.connections - usize::from(options.workload == Workload::Watch);
         let errors_allowed = options.allow_errors || tally.errors.is_empty();
         Self {
             workload: options.workload,
-            connections: options.connections,
+            connections,
             depth: options.depth,
             threads: options.threads,
             value_bytes: options.value_bytes,

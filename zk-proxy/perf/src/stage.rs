@@ -1,6 +1,7 @@
 //! The znodes of a run: made before it, deleted after it, many in each multi.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use oxkeeper_wire::client::{MultiResult, Reply};
@@ -13,16 +14,18 @@ use crate::plain::PlainClient;
 
 /// Operations in a multi, and bytes of values in it.
 const BATCH_OPERATIONS_MAX: u64 = 100;
-const BATCH_BYTES_MAX: usize = 500_000;
+const BATCH_BYTES_MAX: usize = 100_000;
 
-/// Multis in flight.
-const WINDOW: usize = 16;
+/// Requests in flight; more are sent when half of them are answered.
+const WINDOW: usize = 128;
 
 pub(crate) struct Stage<'a> {
     options: &'a PerfOptions,
     client: PlainClient,
     /// Paths above and including the root that this run has made, the longest last.
     made: Vec<String>,
+    /// Some slots were there before: an earlier run was told to keep them.
+    found: bool,
     /// Znodes created or deleted, for the progress line.
     done: &'a AtomicU64,
 }
@@ -34,6 +37,7 @@ impl<'a> Stage<'a> {
             options,
             client,
             made: Vec::new(),
+            found: false,
             done,
         })
     }
@@ -68,53 +72,61 @@ impl<'a> Stage<'a> {
     /// Creates `count` slots, or finds them; their versions.
     pub(crate) fn make_slots(&mut self, count: u64) -> Result<Vec<i32>, PerfError> {
         let mut versions = vec![0; usize::try_from(count).unwrap_or(usize::MAX)];
-        let mut failed = Vec::new();
-        let step = self.batch(self.options.value_bytes);
-        self.in_windows(
-            batches(0, count, step),
-            create_slots,
-            |(start, end), outcome| {
-                if outcome != Ok(()) {
-                    failed.push((start, end));
+        let mut there = Vec::new();
+        let step = self.batch();
+        let options = self.options;
+        let create = |range, client: &mut PlainClient| create_slots(options, range, client);
+        self.pipeline(batches(0, count, step), create, |range, reply| {
+            match multi_outcome(reply) {
+                Ok(()) => {}
+                Err(ErrorCode::NODE_EXISTS) => there.push(range),
+                Err(code) => {
+                    return Err(refused("create", &slot_path(&options.root, range.0), code));
                 }
-                Ok(())
-            },
+            }
+            Ok(range.1 - range.0)
+        })?;
+        self.found = !there.is_empty();
+        self.find_slots(
+            there.into_iter().flat_map(|(start, end)| start..end),
+            &mut versions,
         )?;
-        for slot in failed.into_iter().flat_map(|(start, end)| start..end) {
-            versions[slot as usize] = self.make_slot(slot)?;
-        }
         Ok(versions)
     }
 
-    fn make_slot(&mut self, slot: u64) -> Result<i32, PerfError> {
-        let path = slot_path(&self.options.root, slot);
-        let mut value = Vec::new();
-        put_value(&mut value, slot, 0, self.options.value_bytes);
-        match self
-            .client
-            .call(&Request::Create(create(&path, &value)), |reply| reply.err)?
-        {
-            ErrorCode::OK => return Ok(0),
-            ErrorCode::NODE_EXISTS => {}
-            code => return Err(refused("create", &path, code)),
-        }
-        let request = Request::Exists {
-            path: Some(Cow::Borrowed(&path)),
-            watch: false,
+    /// Looks up the versions of slots some of which exist; creates the others.
+    fn find_slots(
+        &mut self,
+        slots: impl Iterator<Item = u64>,
+        versions: &mut [i32],
+    ) -> Result<(), PerfError> {
+        let mut missing = Vec::new();
+        let options = self.options;
+        let exists = |slot, client: &mut PlainClient| {
+            client.send(&Request::Exists {
+                path: Some(slot_path(&options.root, slot).into()),
+                watch: false,
+            });
         };
-        let stat = self.client.call(&request, |reply| reply.stat())?;
-        let stat = stat.map_err(|fault| PerfError::Protocol(format!("exists {path}: {fault}")))?;
-        if stat.data_length as usize != self.options.value_bytes {
-            let reason = format!(
-                "{path} exists with values of {} B; choose another --root",
-                stat.data_length
-            );
-            return Err(PerfError::Options(reason));
-        }
-        Ok(stat.version)
+        self.pipeline(slots, exists, |slot, reply| {
+            if reply.err == ErrorCode::NO_NODE {
+                missing.push(slot);
+                return Ok(0);
+            }
+            versions[slot as usize] = found_version(options, slot, reply)?;
+            Ok(1)
+        })?;
+        let create =
+            |slot, client: &mut PlainClient| create_slots(options, (slot, slot + 1), client);
+        self.pipeline(missing.into_iter(), create, |slot, reply| {
+            let outcome = multi_outcome(reply);
+            outcome
+                .map(|()| 1)
+                .map_err(|code| refused("create", &slot_path(&options.root, slot), code))
+        })
     }
 
-    /// Deletes all that the run has made.
+    /// Deletes all that the run has made. Slots that were found stay.
     pub(crate) fn clear(
         &mut self,
         run: u64,
@@ -122,7 +134,9 @@ impl<'a> Stage<'a> {
         slots: u64,
     ) -> Result<(), PerfError> {
         let root = self.options.root.clone();
-        self.delete(slots, |path, slot| *path = slot_path(&root, slot))?;
+        if !self.found {
+            self.delete(slots, |path, slot| *path = slot_path(&root, slot))?;
+        }
         for &(connection, count) in created {
             self.delete(count, |path, number| {
                 put_created_path(path, &root, run, connection, number)
@@ -144,70 +158,92 @@ impl<'a> Stage<'a> {
 
     fn delete(&mut self, count: u64, name: impl Fn(&mut String, u64)) -> Result<(), PerfError> {
         let mut failed = Vec::new();
-        let make = |_: &PerfOptions, (start, end): (u64, u64), client: &mut PlainClient| {
-            let mut operations = Vec::new();
-            for number in start..end {
-                let mut path = String::new();
-                name(&mut path, number);
-                operations.push(MultiOp::Delete(DeleteRequest {
-                    path: Some(Cow::Owned(path)),
-                    version: -1,
-                }));
+        let operation = |number| {
+            let mut path = String::new();
+            name(&mut path, number);
+            DeleteRequest {
+                path: Some(Cow::Owned(path)),
+                version: -1,
             }
-            client.send(&Request::Multi(operations));
         };
-        self.in_windows(
+        let many = |(start, end): (u64, u64), client: &mut PlainClient| {
+            client.send(&Request::Multi(
+                (start..end).map(operation).map(MultiOp::Delete).collect(),
+            ));
+        };
+        self.pipeline(
             batches(0, count, BATCH_OPERATIONS_MAX),
-            make,
-            |range, outcome| {
-                if outcome != Ok(()) {
-                    failed.push(range);
+            many,
+            |range, reply| {
+                if multi_outcome(reply).is_ok() {
+                    return Ok(range.1 - range.0);
                 }
-                Ok(())
+                failed.push(range);
+                Ok(0)
             },
         )?;
-        let mut path = String::new();
-        for number in failed.into_iter().flat_map(|(start, end)| start..end) {
-            name(&mut path, number);
-            let code = self
-                .client
-                .call(&delete_request(&path), |reply| reply.err)?;
-            if !matches!(code, ErrorCode::OK | ErrorCode::NO_NODE) {
-                return Err(refused("delete", &path, code));
-            }
-        }
-        Ok(())
+        // One that is missing spoils a whole multi.
+        let one =
+            |number, client: &mut PlainClient| client.send(&Request::Delete(operation(number)));
+        self.pipeline(
+            failed.into_iter().flat_map(|(start, end)| start..end),
+            one,
+            |_, reply| match reply.err {
+                ErrorCode::OK | ErrorCode::NO_NODE => Ok(1),
+                code => Err(refused("delete", "a znode of the run", code)),
+            },
+        )
     }
 
-    fn batch(&self, value_bytes: usize) -> u64 {
-        (BATCH_BYTES_MAX / value_bytes.max(1)).clamp(1, BATCH_OPERATIONS_MAX as usize) as u64
+    /// Znodes per multi.
+    fn batch(&self) -> u64 {
+        (BATCH_BYTES_MAX / self.options.value_bytes.max(1)).clamp(1, BATCH_OPERATIONS_MAX as usize)
+            as u64
     }
 
-    /// Sends a multi per batch, a window of them at once, and hands each result to `take`.
-    fn in_windows(
+    /// Sends a request per item, a window of them at once, and hands each reply to `take`, which says how many
+    /// znodes it stands for.
+    fn pipeline<T: Copy>(
         &mut self,
-        batches: impl Iterator<Item = (u64, u64)>,
-        make: impl Fn(&PerfOptions, (u64, u64), &mut PlainClient),
-        mut take: impl FnMut((u64, u64), Result<(), ErrorCode>) -> Result<(), PerfError>,
+        items: impl Iterator<Item = T>,
+        send: impl Fn(T, &mut PlainClient),
+        mut take: impl FnMut(T, &Reply<'_>) -> Result<u64, PerfError>,
     ) -> Result<(), PerfError> {
-        let mut in_flight = std::collections::VecDeque::new();
-        let mut batches = batches.fuse();
+        let mut in_flight = VecDeque::new();
+        let mut items = items.fuse();
         loop {
-            while in_flight.len() < WINDOW
-                && let Some(batch) = batches.next()
-            {
-                make(self.options, batch, &mut self.client);
-                in_flight.push_back(batch);
+            if in_flight.len() <= WINDOW / 2 {
+                for item in items.by_ref().take(WINDOW - in_flight.len()) {
+                    send(item, &mut self.client);
+                    in_flight.push_back(item);
+                }
+                self.client.flush()?;
             }
-            let Some(batch) = in_flight.pop_front() else {
+            let Some(item) = in_flight.pop_front() else {
                 return Ok(());
             };
-            self.client.flush()?;
-            let outcome = self.client.receive(multi_outcome)?;
-            self.done.fetch_add(batch.1 - batch.0, Ordering::Relaxed);
-            take(batch, outcome)?;
+            let done = self.client.receive(|reply| take(item, reply))??;
+            self.done.fetch_add(done, Ordering::Relaxed);
         }
     }
+}
+
+fn found_version(options: &PerfOptions, slot: u64, reply: &Reply<'_>) -> Result<i32, PerfError> {
+    let path = slot_path(&options.root, slot);
+    if !reply.err.is_ok() {
+        return Err(refused("exists", &path, reply.err));
+    }
+    let stat = reply
+        .stat()
+        .map_err(|fault| PerfError::Protocol(format!("exists {path}: {fault}")))?;
+    if stat.data_length as usize != options.value_bytes {
+        let reason = format!(
+            "{path} exists with a value of {} B; choose another --root",
+            stat.data_length
+        );
+        return Err(PerfError::Options(reason));
+    }
+    Ok(stat.version)
 }
 
 fn batches(start: u64, end: u64, step: u64) -> impl Iterator<Item = (u64, u64)> {

@@ -95,6 +95,8 @@ pub(crate) struct Worker {
     /// Sessions are being closed, so connections may end.
     leaving: bool,
     in_flight: usize,
+    /// A connection was lost and no reply has come since.
+    interrupted: bool,
     opening: usize,
     /// Since when replies have been awaited without one coming; meaningless while nothing is in flight.
     quiet_since_ns: u64,
@@ -174,6 +176,7 @@ impl Worker {
             issuing: false,
             leaving: false,
             in_flight: 0,
+            interrupted: false,
             opening: 0,
             quiet_since_ns: 0,
             now_ns: 0,
@@ -220,6 +223,9 @@ impl Worker {
             let awaited = worker.fanout.as_ref().map_or(0, Fanout::awaited);
             worker.in_flight + awaited > 0 || worker.sessions_open()
         })?;
+        if self.in_flight > 0 || self.interrupted {
+            self.note_reply();
+        }
         self.tally.unanswered += self.in_flight as u64;
         Ok(())
     }
@@ -286,7 +292,7 @@ impl Worker {
         self.now_ns = self.now();
         for event in events.iter().filter(|event| event.token() != TIMER) {
             let at = event.token().0;
-            let result = self.on_ready(at, event.is_readable() || event.is_read_closed(), scratch);
+            let result = self.on_ready(at, event.is_readable(), event.is_read_closed(), scratch);
             self.settle(at, result);
         }
         if self.pace.is_some() || self.fanout.is_some() {
@@ -298,9 +304,15 @@ impl Worker {
         Ok(())
     }
 
-    fn on_ready(&mut self, at: usize, readable: bool, scratch: &mut [u8]) -> Result<(), Lost> {
-        if readable {
-            self.receive(at, scratch)?;
+    fn on_ready(
+        &mut self,
+        at: usize,
+        readable: bool,
+        closed: bool,
+        scratch: &mut [u8],
+    ) -> Result<(), Lost> {
+        if readable || closed {
+            self.receive(at, closed, scratch)?;
             self.pump(at);
         }
         if matches!(self.members[at].connection.phase(), Phase::Opening { .. }) {
@@ -378,7 +390,7 @@ impl Worker {
     }
 
     fn note_in_flight(&mut self) {
-        if self.in_flight == 0 {
+        if self.in_flight == 0 && !self.interrupted {
             self.quiet_since_ns = self.now_ns;
         }
         self.in_flight += 1;

@@ -12,11 +12,17 @@ use crate::script::{Expect, error_name};
 use crate::tally::Kind;
 
 impl Worker {
-    /// Reads all there is. The poll is edge-triggered, but a read that did not fill the buffer has emptied the socket.
-    pub(super) fn receive(&mut self, at: usize, scratch: &mut [u8]) -> Result<(), Lost> {
+    /// Reads all there is. The poll is edge-triggered, but a read that did not fill the buffer has emptied the socket;
+    /// only its end, `closed`, may still be behind the data.
+    pub(super) fn receive(
+        &mut self,
+        at: usize,
+        closed: bool,
+        scratch: &mut [u8],
+    ) -> Result<(), Lost> {
         while let Some(read) = self.members[at].connection.read(scratch)? {
             self.consume(at, &scratch[..read])?;
-            if read < scratch.len() {
+            if read < scratch.len() && !closed {
                 break;
             }
         }
@@ -61,10 +67,12 @@ impl Worker {
             return Err(Lost::Closed);
         }
         self.opening -= 1;
+        let again = member.connection.attempts > 1;
         match member.role {
             Role::Session { .. } => self.say_goodbye(at),
             Role::Watcher => self.arm(at),
-            Role::Script(_) | Role::Setter => {}
+            Role::Script(_) => self.tally.reconnects += u64::from(again),
+            Role::Setter => {}
         }
         Ok(())
     }
@@ -129,7 +137,7 @@ impl Worker {
         }
     }
 
-    /// A gap is time without any reply while at least one is awaited.
+    /// A gap is time without any reply while at least one is awaited, or would be if the connection were not lost.
     pub(super) fn note_reply(&mut self) {
         let since_ns = self.quiet_since_ns.max(self.window.start_ns);
         self.tally.longest_gap_ns = self
@@ -137,6 +145,7 @@ impl Worker {
             .longest_gap_ns
             .max(self.now_ns.saturating_sub(since_ns));
         self.quiet_since_ns = self.now_ns;
+        self.interrupted = false;
     }
 
     pub(super) fn say_goodbye(&mut self, at: usize) {
@@ -157,7 +166,8 @@ impl Worker {
     /// The connection ended. What was in flight is an error; the session is taken up again, on the next server.
     pub(super) fn lose(&mut self, at: usize, lost: &Lost) {
         let member = &mut self.members[at];
-        self.opening -= usize::from(matches!(member.connection.phase(), Phase::Opening { .. }));
+        let was_opening = matches!(member.connection.phase(), Phase::Opening { .. });
+        self.opening -= usize::from(was_opening);
         let pending = mem::take(&mut member.connection.pending);
         self.in_flight -= pending.len();
         member.connection.close(self.now_ns + RETRY_NS);
@@ -172,13 +182,12 @@ impl Worker {
         if self.leaving {
             return;
         }
-        self.tally.reconnects += 1;
-        let state = if pending.is_empty() {
-            "idle"
-        } else {
-            "with requests in flight"
-        };
-        self.tally.error(format!("connection lost {state}: {lost}"));
+        self.interrupted = true;
+        self.tally.error(match (was_opening, pending.is_empty()) {
+            (true, _) => format!("cannot connect: {lost}"),
+            (false, true) => format!("connection lost while idle: {lost}"),
+            (false, false) => format!("connection lost with requests in flight: {lost}"),
+        });
         for pending in &pending {
             if let Some(kind) = pending.expect.kind()
                 && self.is_measured(pending.due_ns)
