@@ -317,6 +317,8 @@ impl<'a> Reader<'a> {
     }
 
     fn descendants(&self, path: &str) -> Result<u64, ReadError> {
+        // By its empty name the root is not one of those that are not counted.
+        let root_itself = u64::from(path.is_empty());
         let path = or_root(path);
         let head = self.head(path)?.ok_or(Failed(ErrorCode::NO_NODE))?;
         self.require(head, Permission::Read)?;
@@ -328,7 +330,9 @@ impl<'a> Reader<'a> {
                     _ => None,
                 },
             )?;
-        count.ok_or(Failed(ErrorCode::NO_NODE))
+        count
+            .map(|count| count + root_itself)
+            .ok_or(Failed(ErrorCode::NO_NODE))
     }
 
     /// Every read on its own; a failed one does not fail the others. A null path does, but what was

@@ -34,10 +34,8 @@ impl<'a> MultiOp<'a> {
         match op {
             OpCode::CREATE | OpCode::CREATE2 | OpCode::CREATE_CONTAINER | OpCode::CREATE_TTL => {
                 let (input, create) = CreateRequest::parse(op, input)?;
-                if create.acl.is_none() {
-                    return jute::fail(DecodeError::NullAccessList);
-                }
                 match resolve(create) {
+                    Ok(create) if create.acl.is_none() => jute::fail(DecodeError::NullAccessList),
                     Ok(create) => Ok((input, Self::Create(create))),
                     Err(fault) => jute::fail(fault),
                 }
