@@ -70,7 +70,7 @@ fn wrong_replies_are_noticed() {
     let cases = [
         (Fault::FlipData, "get", "the data is not that of version"),
         (Fault::ForgetSet, "set", "after a set, not"),
-        (Fault::SwapReplies, "get", "reply to xid"),
+        (Fault::WrongXid, "get", "reply to xid"),
         (Fault::WrongPath, "create", "instead of"),
         (Fault::DoubleEvent, "watch", "second event"),
         (Fault::DropEvent, "watch", "never came"),

@@ -26,8 +26,8 @@ pub(crate) enum Fault {
     FlipData,
     /// A set is answered as done, but is not.
     ForgetSet,
-    /// Two replies change places.
-    SwapReplies,
+    /// A reply carries the xid of another request.
+    WrongXid,
     /// A create answers with another path.
     WrongPath,
     /// An event comes twice.
@@ -36,7 +36,7 @@ pub(crate) enum Fault {
     DropEvent,
     /// Everything waits once.
     Stall(Duration),
-    /// Each connection is closed once, after applying what was read but before answering.
+    /// A connection is closed, after applying what was read but before answering.
     Cut,
     /// As `Cut`, and a write that was acknowledged is undone.
     CutAndUndo,
@@ -193,7 +193,7 @@ impl Shared {
         }
         let mut tree = self.tree.lock().unwrap();
         let mut xid = header.xid;
-        if self.fault == Fault::SwapReplies && strikes {
+        if self.fault == Fault::WrongXid && strikes {
             xid += 1;
         }
         tree.execute(xid, &request, strikes.then_some(self.fault), out, writer);
