@@ -67,6 +67,10 @@ pub const NOT_SENT: &[Allowed] = &[
         why: "ZooKeeper answers them with -112 or not at all, as its threads happen to run",
     },
     Allowed {
+        what: "requests pipelined behind a setACL",
+        why: "ZooKeeper's pending change keeps the old list, so they are judged by it; ours by the new one",
+    },
+    Allowed {
         what: "requests before one that ends the connection, in the same batch",
         why: "ZooKeeper's answer to the fatal one may overtake and cut off theirs",
     },
