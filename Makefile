@@ -38,6 +38,9 @@ DIFF_ARGS ?= --seeds 0..20
 compat-diff: build ## Compare with Apache ZooKeeper: make compat-diff DIFF_ARGS="--seeds 0..200"
 	$(CARGO_TARGET_DIR)/release/compat-diff $(DIFF_ARGS)
 
+bench: packages-test build ## Measure beside Apache ZooKeeper, into docs/benchmarks.md
+	docs/benchmarks.py --binary $(OXKEEPER) --write docs/benchmarks.md $(BENCH_ARGS)
+
 packages-run:
 	@.ci/packages run
 
