@@ -67,6 +67,10 @@ pub const NOT_SENT: &[Allowed] = &[
         why: "ZooKeeper answers them with -112 or not at all, as its threads happen to run",
     },
     Allowed {
+        what: "writes pipelined behind a setACL",
+        why: "ZooKeeper checks them against the old ACL until the setACL happens to be applied",
+    },
+    Allowed {
         what: "requests before one that ends the connection, in the same batch",
         why: "ZooKeeper's answer to the fatal one may overtake and cut off theirs",
     },
