@@ -180,6 +180,47 @@ fn reads_between_pipelined_writes_see_the_earlier_ones_and_no_later_one() {
     }
 }
 
+/// <https://github.com/ClickHouse/ClickHouse/pull/60749>
+#[test]
+fn lists_between_pipelined_writes_see_the_earlier_ones_and_no_later_one() {
+    const ROUNDS: usize = 200;
+    let bed = Bed::new();
+    let mut s = bed.session();
+    for round in 0..ROUNDS {
+        let parent = bed.at(&format!("/p{round}"));
+        let child = format!("{parent}/c");
+        let list = Request::GetChildren2 {
+            path: Some(parent.clone()),
+            watch: false,
+        };
+        s.send(&[
+            create_request(op::CREATE, &parent, b"", mode::PERSISTENT),
+            list.clone(),
+            create_request(op::CREATE, &child, b"", mode::PERSISTENT),
+            list.clone(),
+            oxkeeper_compat_tests::session::delete_request(&child, -1),
+            list.clone(),
+            oxkeeper_compat_tests::session::delete_request(&parent, -1),
+            list,
+        ])
+        .unwrap();
+        let replies: Vec<_> = (0..8).map(|_| s.receive_reply().unwrap()).collect();
+        let seen = [1, 3, 5, 7].map(|i| match &replies[i].1 {
+            Reply::ChildrenStat(names, stat) => Some((names.len(), stat.num_children)),
+            _ => None,
+        });
+        let wanted = [Some((0, 0)), Some((1, 1)), Some((0, 0)), None];
+        assert_eq!(seen, wanted, "round {round}");
+        for read in [1, 3, 5, 7] {
+            let (read, write) = (replies[read].0.zxid, replies[read - 1].0.zxid);
+            assert_eq!(
+                read, write,
+                "a read shows the zxid of what it saw, round {round}"
+            );
+        }
+    }
+}
+
 /// <https://github.com/ClickHouse/ClickHouse/pull/99484>
 #[test]
 fn reads_are_answered_while_other_sessions_close() {
