@@ -126,6 +126,11 @@ pub struct Conn {
 impl Conn {
     pub fn open(addr: SocketAddr) -> Result<Self, ConnError> {
         let stream = TcpStream::connect_timeout(&addr, DEADLINE)?;
+        // A port that nobody listens on may be given to the caller itself, and TCP then connects
+        // it to itself: no server was there.
+        if stream.local_addr()? == addr {
+            return Err(ConnError::Closed);
+        }
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(DEADLINE))?;
         Ok(Self {
@@ -236,8 +241,17 @@ impl Conn {
 
 /// Sends a four-letter word and returns all that comes back.
 pub fn four_letter_word(addr: SocketAddr, word: &str) -> Result<String, ConnError> {
+    four_letter_word_within(addr, word, DEADLINE)
+}
+
+/// As [`four_letter_word`], for a server that may not answer.
+pub fn four_letter_word_within(
+    addr: SocketAddr,
+    word: &str,
+    within: Duration,
+) -> Result<String, ConnError> {
     let mut conn = Conn::open(addr)?;
     conn.send_bytes(word.as_bytes())?;
-    let bytes = conn.read_to_end(DEADLINE)?;
+    let bytes = conn.read_to_end(within)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -126,7 +126,7 @@ impl<'a> Reader<'a> {
 
     pub fn string(&mut self) -> Result<Option<String>, JuteError> {
         self.buffer()?
-            .map(|b| String::from_utf8(b).map_err(|_| JuteError::NotUtf8))
+            .map(|b| String::from_utf8(join_surrogates(b)).map_err(|_| JuteError::NotUtf8))
             .transpose()
     }
 
@@ -156,6 +156,34 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Java writes a character beyond U+FFFF as two UTF-16 surrogates of three bytes each. Turns
+/// such pairs into UTF-8 and leaves everything else alone.
+fn join_surrogates(bytes: Vec<u8>) -> Vec<u8> {
+    let half = |b: &[u8], lead: std::ops::RangeInclusive<u8>| {
+        (b.len() >= 3 && b[0] == 0xed && lead.contains(&b[1]))
+            .then(|| u32::from(b[1] & 0x0f) << 6 | u32::from(b[2] & 0x3f))
+    };
+    let mut joined = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let high = half(&bytes[at..], 0xa0..=0xaf);
+        let low = bytes.get(at + 3..).and_then(|b| half(b, 0xb0..=0xbf));
+        match (high, low) {
+            (Some(high), Some(low)) => {
+                let code = 0x1_0000 + (high << 10) + (low & 0x3ff);
+                let c = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+                joined.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+                at += 6;
+            }
+            _ => {
+                joined.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    joined
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,6 +196,14 @@ mod tests {
         assert_eq!(r.buffer(), Ok(None));
         assert_eq!(r.buffer(), Ok(Some(vec![])));
         assert_eq!(r.end(), Ok(()));
+    }
+
+    #[test]
+    fn surrogate_pairs_read_as_the_character_they_mean() {
+        let java = [b'x', 0xed, 0xa0, 0xbd, 0xed, 0xb8, 0x80, b'y'];
+        let bytes = Writer::new().buffer(Some(&java)).finish();
+        let text = Reader::new(&bytes).string();
+        assert_eq!(text, Ok(Some("x\u{1f600}y".to_owned())));
     }
 
     #[test]

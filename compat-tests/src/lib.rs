@@ -11,6 +11,7 @@
 //! Entry types: [`server::TestServer`] with [`server::start`], [`session::Session`] for
 //! ordinary calls, [`conn::Conn`] for frames and broken frames, [`diff::run`].
 
+pub mod bed;
 pub mod conn;
 pub mod diff;
 pub mod jute;

@@ -507,7 +507,10 @@ pub fn read_reply(op: i32, err: i32, r: &mut Reader<'_>) -> Result<Reply, JuteEr
     } else {
         Reply::Error(err)
     };
-    r.end()?;
+    // ZooKeeper answers a multiRead that it cannot read with -5 and half a body.
+    if op != op::MULTI_READ || err == err::OK {
+        r.end()?;
+    }
     Ok(reply)
 }
 

@@ -39,6 +39,14 @@ pub const RENAMED: &[Allowed] = &[
         why: "ZooKeeper deletes a session's ephemerals in hash order",
     },
     Allowed {
+        what: "characters beyond U+FFFF in strings: read alike in either encoding",
+        why: "Java writes them as two surrogates of three bytes each, which is not UTF-8",
+    },
+    Allowed {
+        what: "bytes behind the header of a multiRead's -5: ignored",
+        why: "ZooKeeper sends the results up to the broken one, which no client can read",
+    },
+    Allowed {
         what: "place of an auth reply among other replies: taken out and compared apart",
         why: "ZooKeeper answers auth from its I/O thread, ahead of the pipeline",
     },
@@ -67,12 +75,20 @@ pub const NOT_SENT: &[Allowed] = &[
         why: "ZooKeeper answers them with -112 or not at all, as its threads happen to run",
     },
     Allowed {
-        what: "requests pipelined behind a setACL",
-        why: "ZooKeeper's pending change keeps the old list, so they are judged by it; ours by the new one",
+        what: "writes pipelined behind a setACL",
+        why: "ZooKeeper checks them against the old ACL until the setACL happens to be applied",
     },
     Allowed {
         what: "requests before one that ends the connection, in the same batch",
         why: "ZooKeeper's answer to the fatal one may overtake and cut off theirs",
+    },
+    Allowed {
+        what: "setWatches with a null list behind one that is not empty",
+        why: "ZooKeeper sends the events of the first list, then fails",
+    },
+    Allowed {
+        what: "getAllChildrenNumber of the empty path",
+        why: "ZooKeeper counts the root itself there, for the path is an alias in its map",
     },
     Allowed {
         what: "2^31 creates below one parent",

@@ -145,20 +145,26 @@ impl Generator {
             // First in its batch: what is pipelined behind it has the new identity.
             calls.push(ops::auth(&mut self.rng));
         }
-        for _ in 0..len {
-            calls.push(ops::call(&mut self.rng));
-            // Last in its batch: ZooKeeper judges what is pipelined behind it by the old list.
-            if matches!(calls.last(), Some(Call::Plain(Request::SetAcl { .. }))) {
-                break;
+        self.add_calls(&mut calls, len);
+        self.steps.push(Step::Batch { slot, calls });
+    }
+
+    /// Adds up to `count` calls. Nothing is pipelined behind a setACL, see `allowed::NOT_SENT`.
+    fn add_calls(&mut self, calls: &mut Vec<Call>, count: usize) {
+        for _ in 0..count {
+            let call = ops::call(&mut self.rng);
+            let last = matches!(call, Call::Plain(Request::SetAcl { .. }));
+            calls.push(call);
+            if last {
+                return;
             }
         }
-        self.steps.push(Step::Batch { slot, calls });
     }
 
     fn close(&mut self, slot: usize) {
         let before = self.rng.below(4);
-        let mut calls: Vec<Call> = (0..before).map(|_| ops::call(&mut self.rng)).collect();
-        calls.retain(|call| !matches!(call, Call::Plain(Request::SetAcl { .. })));
+        let mut calls = Vec::new();
+        self.add_calls(&mut calls, before);
         calls.push(Call::Plain(Request::CloseSession));
         self.steps.push(Step::Batch { slot, calls });
         self.slots[slot] = Slot::Dead;

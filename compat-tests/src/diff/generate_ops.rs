@@ -146,7 +146,9 @@ fn read(rng: &mut Rng) -> Request {
         9..11 => Request::GetChildren { path, watch },
         11..15 => Request::GetChildren2 { path, watch },
         15 => Request::GetAcl { path },
-        16 => Request::GetAllChildrenNumber { path },
+        16 => Request::GetAllChildrenNumber {
+            path: path.filter(|p| !p.is_empty()),
+        },
         17 => Request::GetEphemerals { prefix: path },
         18 => Request::Sync { path },
         _ => match rng.below(3) {
@@ -265,13 +267,20 @@ pub(super) fn set_watches(rng: &mut Rng) -> Call {
             .collect()
     };
     let persistent = rng.percent(50).then(|| (list(rng), list(rng)));
-    let null = rng.below(40);
-    let optional = |rng: &mut Rng, which: usize| (null != which).then(|| list(rng));
+    let zxids_ago = *rng.pick(&[0, 0, 1, 2, 5, 20, 1_000_000, -50]);
+    let mut lists = [Some(list(rng)), Some(list(rng)), Some(list(rng))];
+    if rng.percent(8) {
+        // See `allowed::NOT_SENT`: nothing before a null list.
+        let null = rng.below(lists.len());
+        lists[..null].fill(Some(vec![]));
+        lists[null] = None;
+    }
+    let [data, exist, child] = lists;
     Call::SetWatches(WatchLists {
-        zxids_ago: *rng.pick(&[0, 0, 1, 2, 5, 20, 1_000_000, -50]),
-        data: optional(rng, 0),
-        exist: optional(rng, 1),
-        child: optional(rng, 2),
+        zxids_ago,
+        data,
+        exist,
+        child,
         persistent,
     })
 }

@@ -12,6 +12,8 @@ use crate::proto::{
 /// Data longer than this is shown by length and a hash.
 const SHOWN_BYTES: usize = 24;
 
+const REPLY_HEADER_BYTES: usize = 16;
+
 /// The names that one server's values get.
 #[derive(Debug, Default)]
 pub(super) struct Names {
@@ -203,7 +205,14 @@ pub(super) fn read_line(
     };
     let text = match read_reply(request.op(), header.err, &mut r) {
         Ok(reply) => names.reply(header, &reply, &request),
-        Err(e) => format!("reply xid {} err {}: {e}", header.xid, header.err) + &hex(frame),
+        Err(e) => {
+            let zxid = names.zxid(header.zxid);
+            let body = hex(&frame[REPLY_HEADER_BYTES..]);
+            format!(
+                "reply xid {} zxid {zxid} err {}: {e}{body}",
+                header.xid, header.err
+            )
+        }
     };
     Line::Reply {
         header,

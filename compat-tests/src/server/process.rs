@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::conn::four_letter_word;
+use crate::conn::four_letter_word_within;
 
 /// How long a server may take to serve, and to end.
 const START_DEADLINE: Duration = Duration::from_secs(120);
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
+/// A ZooKeeper that accepts while it starts may never answer on that connection.
+const PROBE_DEADLINE: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(20);
 /// A port that was free may be taken by the time the server binds it.
 const PORT_ATTEMPTS: u32 = 5;
@@ -89,7 +91,8 @@ impl Process {
                 bail!("the server ended ({status}):\n{}", self.output());
             }
             // Not `ruok`: a ZooKeeper that is still loading its data answers that already.
-            if four_letter_word(self.addr(), "srvr").is_ok_and(|r| r.contains("Mode:")) {
+            let answer = four_letter_word_within(self.addr(), "srvr", PROBE_DEADLINE);
+            if answer.is_ok_and(|r| r.contains("Mode:")) {
                 return Ok(());
             }
             if Instant::now() > until {
