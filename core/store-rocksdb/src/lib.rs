@@ -9,12 +9,13 @@
 
 mod tuning;
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use oxkeeper_store::{BatchOp, FlushWait, KeyRange, KeyValueStore, StoreError, WriteBatch};
+use oxkeeper_store::{
+    BatchOp, FlushWait, KeyRange, KeyValueStore, RowVisitor, StoreError, WriteBatch,
+};
 use rocksdb::{
     DB, DBPinnableSlice, FlushOptions, ReadOptions, WriteBatch as RocksBatch, WriteOptions,
     properties,
@@ -89,11 +90,7 @@ impl KeyValueStore for RocksStore {
         Ok(value.is_some())
     }
 
-    fn scan(
-        &self,
-        range: &KeyRange,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
+    fn scan(&self, range: &KeyRange, visit: RowVisitor<'_>) -> Result<(), StoreError> {
         if range.to.as_ref().is_some_and(|to| *to <= range.from) {
             return Ok(());
         }

@@ -159,17 +159,16 @@ impl WriteBatch {
 /// dropping it lets the flush go on unwatched.
 pub type FlushWait = Box<dyn FnOnce() -> Result<(), StoreError> + Send>;
 
+/// What a scan calls with each key and value; it says whether to go on.
+pub type RowVisitor<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+
 /// An ordered map of bytes with atomic batches and explicit durability.
 pub trait KeyValueStore: Send + 'static {
     /// Calls `read` with the value, if there is one; says whether there was.
     fn get(&self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool, StoreError>;
 
     /// Visits keys and values in order until the visitor breaks.
-    fn scan(
-        &self,
-        range: &KeyRange,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError>;
+    fn scan(&self, range: &KeyRange, visit: RowVisitor<'_>) -> Result<(), StoreError>;
 
     /// Applies all operations in order, or none. Visible at once, durable only after a flush.
     fn write(&mut self, batch: &WriteBatch) -> Result<(), StoreError>;

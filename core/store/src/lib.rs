@@ -18,7 +18,9 @@ mod rows;
 mod sessions;
 mod state;
 
-pub use kv::{BatchOp, FlushWait, KeyRange, KeyValueStore, StoreError, WriteBatch, get_vec};
+pub use kv::{
+    BatchOp, FlushWait, KeyRange, KeyValueStore, RowVisitor, StoreError, WriteBatch, get_vec,
+};
 pub use memory::MemoryStore;
 pub use rows::RowError;
 pub use state::{Applied, Checkpoint, CommandOutcome, SessionView, ShardState, StateError};

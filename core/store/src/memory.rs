@@ -1,12 +1,12 @@
 //! A store in memory, for tests and simulation: what was not flushed is lost by [`MemoryStore::crash`].
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::kv::{BatchOp, FlushWait, KeyRange, KeyValueStore, StoreError, WriteBatch};
+use crate::kv::{BatchOp, FlushWait, KeyRange, KeyValueStore, RowVisitor, StoreError, WriteBatch};
 
 /// Clones are handles on one store, as several opens of one directory would be.
 #[derive(Clone, Debug, Default)]
@@ -83,11 +83,7 @@ impl KeyValueStore for MemoryStore {
         Ok(value.is_some())
     }
 
-    fn scan(
-        &self,
-        range: &KeyRange,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
+    fn scan(&self, range: &KeyRange, visit: RowVisitor<'_>) -> Result<(), StoreError> {
         if range.to.as_ref().is_some_and(|to| *to <= range.from) {
             return Ok(());
         }

@@ -551,7 +551,7 @@ fn load_inline(store: &impl KeyValueStore, key: &[u8]) -> Result<Bytes, StateErr
         let decoded = decode_head(row, |_| Some(no_acl.clone()));
         value = Some(decoded.map(|(_, value)| Bytes::copy_from_slice(value)));
     })?;
-    Ok(value
+    value
         .transpose()?
-        .ok_or(StateError::Broken("a record has lost its head"))?)
+        .ok_or(StateError::Broken("a record has lost its head"))
 }

@@ -319,55 +319,10 @@ impl Model {
     }
 
     /// The node as the operation left it, for those that answer one.
-    fn operate(
-        &mut self,
-        op: &Op,
-        session: SessionId,
-        is_bob: bool,
-    ) -> Result<Option<(String, Node)>, OpError> {
+    fn operate(&mut self, op: &Op, session: SessionId, is_bob: bool) -> Result<Answered, OpError> {
         let (zxid, now_ms) = (self.zxid, self.now_ms);
         match op {
-            Op::Create {
-                path,
-                value,
-                list,
-                lifetime,
-                sequential,
-            } => {
-                let above = parent(path);
-                let parent = self.node(&above, is_bob, false)?;
-                let (creates, parent_lifetime) = (parent.creates, parent.lifetime);
-                let suffix = if *sequential {
-                    format!("{creates:010}")
-                } else {
-                    String::new()
-                };
-                let path = format!("{path}{suffix}");
-                if self.nodes.contains_key(&path) {
-                    return Err(OpError::NodeExists);
-                }
-                if parent_lifetime == Lifetime::Ephemeral {
-                    return Err(OpError::NoChildrenForEphemerals);
-                }
-                let node = Node {
-                    value: value.clone(),
-                    list: *list,
-                    lifetime: *lifetime,
-                    owner: (*lifetime == Lifetime::Ephemeral).then_some(session),
-                    czxid: zxid,
-                    mzxid: zxid,
-                    pzxid: zxid,
-                    ctime: now_ms,
-                    mtime: now_ms,
-                    version: 0,
-                    aversion: 0,
-                    creates: 0,
-                };
-                self.nodes.insert(path.clone(), node.clone());
-                let parent = self.nodes.get_mut(&above).expect("looked at above");
-                (parent.creates, parent.pzxid) = (creates + 1, zxid);
-                Ok(Some((path, node)))
-            }
+            Op::Create { .. } => self.create(op, session, is_bob),
             Op::Set {
                 path,
                 value,
@@ -411,6 +366,53 @@ impl Model {
                 Ok(Some((path.clone(), node)))
             }
         }
+    }
+
+    fn create(&mut self, op: &Op, session: SessionId, is_bob: bool) -> Result<Answered, OpError> {
+        let Op::Create {
+            path,
+            value,
+            list,
+            lifetime,
+            sequential,
+        } = op
+        else {
+            return Ok(None);
+        };
+        let (zxid, now_ms) = (self.zxid, self.now_ms);
+        let above = parent(path);
+        let parent = self.node(&above, is_bob, false)?;
+        let (creates, parent_lifetime) = (parent.creates, parent.lifetime);
+        let suffix = if *sequential {
+            format!("{creates:010}")
+        } else {
+            String::new()
+        };
+        let path = format!("{path}{suffix}");
+        if self.nodes.contains_key(&path) {
+            return Err(OpError::NodeExists);
+        }
+        if parent_lifetime == Lifetime::Ephemeral {
+            return Err(OpError::NoChildrenForEphemerals);
+        }
+        let node = Node {
+            value: value.clone(),
+            list: *list,
+            lifetime: *lifetime,
+            owner: (*lifetime == Lifetime::Ephemeral).then_some(session),
+            czxid: zxid,
+            mzxid: zxid,
+            pzxid: zxid,
+            ctime: now_ms,
+            mtime: now_ms,
+            version: 0,
+            aversion: 0,
+            creates: 0,
+        };
+        self.nodes.insert(path.clone(), node.clone());
+        let parent = self.nodes.get_mut(&above).expect("looked at above");
+        (parent.creates, parent.pzxid) = (creates + 1, zxid);
+        Ok(Some((path, node)))
     }
 
     fn remove(&mut self, path: &str) {
@@ -472,10 +474,10 @@ fn same(head: &Head, node: &Node) -> bool {
         && head.value_bytes == node.value.as_ref().map(|value| value.len() as u32)
 }
 
-fn same_outcome(
-    outcome: &TxnOutcome,
-    expected: &Result<Vec<Option<(String, Node)>>, (usize, OpError)>,
-) -> bool {
+/// A path and its node as an operation left it, for those that answer one.
+type Answered = Option<(String, Node)>;
+
+fn same_outcome(outcome: &TxnOutcome, expected: &Result<Vec<Answered>, (usize, OpError)>) -> bool {
     match (outcome, expected) {
         (TxnOutcome::Failed { index, error }, Err(expected)) => {
             (*index as usize, *error) == *expected
