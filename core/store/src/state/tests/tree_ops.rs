@@ -115,6 +115,51 @@ fn a_null_value_is_not_the_empty_value() {
 }
 
 #[test]
+fn a_value_moves_out_of_its_heads_row_unchanged() {
+    let mut shard = Shard::new();
+    let mut client = shard.open();
+    shard.ok(&mut client, create("/a"));
+    shard.ok(
+        &mut client,
+        set_acl(
+            "/a",
+            acl(&[(31, "ip", "::/0"), (31, "world", "anyone")]),
+            None,
+        ),
+    );
+    assert_eq!(shard.value("/a").as_deref(), Some(&b"v"[..]));
+    let rows = |shard: &Shard| {
+        shard
+            .disk
+            .rows()
+            .keys()
+            .filter(|key| key[0] == crate::keys::VALUE)
+            .count()
+    };
+    assert_eq!(
+        rows(&shard),
+        0,
+        "a small value of a leaf has no row of its own"
+    );
+    // The transaction reads the value while the store still has it in its old place.
+    let results = shard.multi(&mut client, vec![create("/a/b"), get("/a")]);
+    let OpResult::Got { value, .. } = &results[1] else {
+        panic!()
+    };
+    assert_eq!(value.as_deref(), Some(&b"v"[..]));
+    assert_eq!(
+        (rows(&shard), shard.value("/a").as_deref()),
+        (1, Some(&b"v"[..]))
+    );
+    shard.ok(&mut client, delete("/a/b"));
+    shard.multi(&mut client, vec![delete("/a"), create("/a")]);
+    assert_eq!(
+        (rows(&shard), shard.value("/a").as_deref()),
+        (0, Some(&b"v"[..]))
+    );
+}
+
+#[test]
 fn setting_the_access_list_touches_only_it_and_its_version() {
     let mut shard = Shard::new();
     let mut client = shard.open();
