@@ -59,6 +59,11 @@ fn create(rng: &mut Rng) -> Request {
         94..96 => mode::PERSISTENT_SEQUENTIAL_TTL,
         _ => *rng.pick(&[-1, 7, 8, 100, i32::MIN]),
     };
+    let flags = match (op, flags) {
+        (op::CREATE_CONTAINER, mode::EPHEMERAL) => mode::PERSISTENT,
+        (op::CREATE_CONTAINER, mode::EPHEMERAL_SEQUENTIAL) => mode::PERSISTENT_SEQUENTIAL,
+        (_, flags) => flags,
+    };
     Request::Create {
         op,
         path: create_path(rng, flags),
