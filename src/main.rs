@@ -24,6 +24,10 @@ mod startup;
 mod wal;
 mod zoo_cfg;
 
+/// Many small objects of several threads come and go: glibc's arenas keep twice the memory for them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const EXIT_CODE_FAILED: u8 = 1;
 const EXIT_CODE_WRONG_USE: u8 = 2;
 
