@@ -35,7 +35,7 @@ impl<'a> MultiOp<'a> {
             OpCode::CREATE | OpCode::CREATE2 | OpCode::CREATE_CONTAINER | OpCode::CREATE_TTL => {
                 let (input, create) = CreateRequest::parse(op, input)?;
                 match resolve(create) {
-                    Ok(create) if create.acl.is_none() && create.op != OpCode::CREATE_TTL => {
+                    Ok(create) if create.acl.is_none() && op != OpCode::CREATE_TTL => {
                         jute::fail(DecodeError::NullAccessList)
                     }
                     Ok(create) => Ok((input, Self::Create(create))),
