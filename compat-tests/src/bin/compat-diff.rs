@@ -188,7 +188,7 @@ impl Pair {
             small.requests()
         );
         for (i, step) in small.steps.iter().enumerate() {
-            println!("  {i:>3} {step:?}");
+            println!("  {i:>3} {step}");
         }
         if let Some(divergence) = self.run(&small)? {
             println!("{divergence}");

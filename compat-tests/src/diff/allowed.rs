@@ -83,16 +83,21 @@ pub const NOT_SENT: &[Allowed] = &[
         why: "ZooKeeper's answer to the fatal one may overtake and cut off theirs",
     },
     Allowed {
+        what: "null ACL list inside a multi",
+        why: "ZooKeeper meets a null pointer there and answers -5 without a zxid, but only if no \
+              earlier operation failed",
+    },
+    Allowed {
+        what: "createContainer with an ephemeral flag",
+        why: "ZooKeeper makes a container, but treats it as an ephemeral until it is applied",
+    },
+    Allowed {
         what: "setWatches with a null list behind one that is not empty",
         why: "ZooKeeper sends the events of the first list, then fails",
     },
     Allowed {
         what: "getAllChildrenNumber of the empty path",
         why: "ZooKeeper counts the root itself there, for the path is an alias in its map",
-    },
-    Allowed {
-        what: "createContainer with an ephemeral flag",
-        why: "makes a container, but what follows in flight takes it for an ephemeral node; ours never does",
     },
     Allowed {
         what: "2^31 creates below one parent",

@@ -59,6 +59,7 @@ fn create(rng: &mut Rng) -> Request {
         94..96 => mode::PERSISTENT_SEQUENTIAL_TTL,
         _ => *rng.pick(&[-1, 7, 8, 100, i32::MIN]),
     };
+    // See `allowed::NOT_SENT` for ephemeral containers.
     let flags = match (op, flags) {
         (op::CREATE_CONTAINER, mode::EPHEMERAL) => mode::PERSISTENT,
         (op::CREATE_CONTAINER, mode::EPHEMERAL_SEQUENTIAL) => mode::PERSISTENT_SEQUENTIAL,
@@ -170,6 +171,17 @@ fn read(rng: &mut Rng) -> Request {
 }
 
 fn sub_write(rng: &mut Rng) -> Request {
+    let mut request = any_sub_write(rng);
+    if let Request::Create { acl, .. } | Request::CreateTtl { acl, .. } = &mut request
+        && acl.is_none()
+    {
+        // See `allowed::NOT_SENT`.
+        *acl = Some(vec![]);
+    }
+    request
+}
+
+fn any_sub_write(rng: &mut Rng) -> Request {
     match rng.below(20) {
         0..8 => create(rng),
         8 => create_ttl(rng),

@@ -98,8 +98,9 @@ impl Names {
         request: &Request,
     ) -> String {
         let mut line = format!(
-            "reply xid {} zxid {} err {} ",
+            "reply xid {} op {} zxid {} err {} ",
             header.xid,
+            request.op(),
             self.zxid(header.zxid),
             header.err
         );

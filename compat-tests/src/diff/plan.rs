@@ -1,7 +1,12 @@
 //! What a differential run does: steps, each on one slot. A slot is a place for one session
 //! after another; its connection may come and go.
 
+use std::fmt;
+
 use crate::proto::Request;
+
+/// Characters of a byte array that a printed step shows.
+const SHOWN_BYTES_CHARS: usize = 40;
 
 /// Number of sessions that a plan uses side by side.
 pub const SLOTS: usize = 3;
@@ -109,6 +114,30 @@ pub enum Step {
     Expire { slot: usize },
     /// Broken bytes.
     Broken { slot: usize, broken: Broken },
+}
+
+impl fmt::Display for Step {
+    /// As `Debug`, with long runs of bytes cut short.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = format!("{self:?}");
+        let mut rest = text.as_str();
+        while let Some(at) = rest.find("Some([").or_else(|| rest.find("body: [")) {
+            let open = at + rest[at..].find('[').unwrap_or(0);
+            let close = open + rest[open..].find(']').unwrap_or(0);
+            let inside = &rest[open + 1..close];
+            let is_bytes = inside.split(", ").all(|n| n.parse::<u8>().is_ok());
+            if is_bytes && inside.len() > SHOWN_BYTES_CHARS {
+                let cut = &inside[..SHOWN_BYTES_CHARS];
+                let count = inside.split(", ").count();
+                write!(f, "{}[{cut}.. {count} bytes]", &rest[..open])?;
+                rest = &rest[close + 1..];
+            } else {
+                write!(f, "{}[", &rest[..open])?;
+                rest = &rest[open + 1..];
+            }
+        }
+        f.write_str(rest)
+    }
 }
 
 impl Step {
