@@ -38,8 +38,10 @@ DIFF_ARGS ?= --seeds 0..20
 compat-diff: build ## Compare with Apache ZooKeeper: make compat-diff DIFF_ARGS="--seeds 0..200"
 	$(CARGO_TARGET_DIR)/release/compat-diff $(DIFF_ARGS)
 
-bench: packages-test build ## Measure beside Apache ZooKeeper, into docs/benchmarks.md
-	docs/benchmarks.py --binary $(OXKEEPER) --write docs/benchmarks.md $(BENCH_ARGS)
+# Loads Apache ZooKeeper and this server in turn, and writes docs/benchmarks.md. Wants a quiet machine.
+BENCH_ARGS ?=
+bench: packages-test build ## Measure against Apache ZooKeeper: make bench BENCH_ARGS="--rounds 5 --large"
+	$(CARGO_TARGET_DIR)/release/bench $(BENCH_ARGS)
 
 packages-run:
 	@.ci/packages run

@@ -142,7 +142,7 @@ options! {
         /// Memory for blocks of the store's files, bytes, shared by all shards.
         block_cache_bytes: CacheBytes = 33554432, "BYTES";
         /// Memory for records that reads are answered from, bytes, shared by all connections.
-        view_cache_bytes: CacheBytes = 50331648, "BYTES";
+        view_cache_bytes: CacheBytes = 41943040, "BYTES";
     }
     "Clients" {
         /// Address to serve ZooKeeper clients on: an IP address or a host name.

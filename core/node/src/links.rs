@@ -7,10 +7,10 @@ use oxkeeper_client::{Event, LinkError, LinkSink, Opened};
 use oxkeeper_model::{ChangeSet, ChangedValue, Revision, limits::CHANGE_HISTORY_MAX};
 
 /// Values in the history, together. Large ones push old changes out earlier.
-const HISTORY_BYTES_MAX: usize = 32 << 20;
+const HISTORY_BYTES_MAX: usize = 8 << 20;
 
 /// What a change weighs in the history apart from its path and value.
-const CHANGE_BYTES: usize = 256;
+const CHANGE_BYTES: usize = 400;
 
 /// A link of this shard, in the order of opening; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

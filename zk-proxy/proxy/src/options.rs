@@ -51,7 +51,7 @@ impl Default for ProxyOptions {
             extended_types_enabled: false,
             super_digest: None,
             skip_acl: false,
-            view_cache_bytes: 48 << 20,
+            view_cache_bytes: 40 << 20,
             handshake_timeout: Duration::from_secs(30),
             data_dir: std::path::PathBuf::new(),
         }

@@ -27,7 +27,7 @@ pub(crate) enum Lookup<T> {
 pub(crate) type ChildSet = BTreeSet<Box<str>>;
 
 /// Allocations around a slot beside its texts and value: table entry, head, queue entry.
-const SLOT_OVERHEAD_BYTES: usize = 320;
+const SLOT_OVERHEAD_BYTES: usize = 480;
 /// The same for a name in a child list.
 const CHILD_OVERHEAD_BYTES: usize = 40;
 
