@@ -13,42 +13,38 @@
 //! Every method runs with the connection locked and the view either shared or exclusive; replies and
 //! events are appended to one buffer, so their order on the wire is the order of these calls.
 
+mod dispatch;
+mod steps;
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use oxkeeper_client::{Answer, Query, Request as LinkRequest, Token};
 use oxkeeper_model::{
-    AclEntry, Attachment, CloseOutcome, Identities, OpResult, Ops, Permission, SessionError,
-    SessionGrant, SessionId, SessionWrite, TxnOutcome, WriteOutcome, WriteRefusal, WriteSeq,
-    permits,
+    AclEntry, Attachment, CloseOutcome, Identities, OpResult, Permission, SessionError,
+    SessionGrant, SessionId, TxnOutcome, WriteOutcome, WriteRefusal, WriteSeq, permits,
 };
 use oxkeeper_wire::{
-    ConnectRequest, ConnectResponse, DecodeError, ErrorCode, EventType, OpCode, Request,
-    RequestHeader, decode_body, decode_header, notification, reply,
+    ConnectRequest, ConnectResponse, ErrorCode, EventType, OpCode, decode_body, notification, reply,
 };
 
-use crate::auth;
+use self::steps::{Held, Pending, PendingRead, Step};
 use crate::connection::ConnectionId;
 use crate::limits::{
     CONNECTION_BYTES_MAX, CONNECTION_REQUESTS_MAX, UNSENT_CLOSE_BYTES, UNSENT_PAUSE_BYTES,
 };
-use crate::reads::Reader;
 use crate::stats::ConnectionStats;
 use crate::translate::zxid;
 use crate::tree::Tree;
-use crate::view::{Lookup, View};
+use crate::view::View;
 use crate::watch::Fired;
 use crate::watched::Watched;
-use crate::writes::{self, Caller, Shape};
+use crate::writes;
 
-/// xid of every ping reply.
-const PING_XID: i32 = -2;
-/// zxid of the reply to an unknown operation.
-const UNKNOWN_OPERATION_ZXID: i64 = -1;
-/// zxid of replies that have nothing to do with the tree.
-const NO_ZXID: i64 = 0;
 const SESSION_PASSWORD_BYTES: usize = 16;
 
 /// What a step works with.
@@ -80,93 +76,6 @@ enum Phase {
     Open(Binding),
     /// What is in `out` is flushed, then the connection ends.
     Closing,
-}
-
-/// A request whose reply is not written yet.
-struct Pending {
-    xid: i32,
-    op: OpCode,
-    received: Instant,
-    bytes: usize,
-    step: Step,
-}
-
-enum Step {
-    /// With the shard until `outcome` is there.
-    Write {
-        shape: Shape,
-        /// Counted in `Pipeline::large_writes`.
-        large: bool,
-        outcome: Option<WriteOutcome>,
-    },
-    /// With the shard until `outcome` is there. Nothing follows.
-    Close {
-        outcome: Option<CloseOutcome>,
-    },
-    Read(PendingRead),
-    /// Known already, but not its turn.
-    Ready(Ready),
-}
-
-struct PendingRead {
-    body: Bytes,
-    identities: Identities,
-    /// Counted in `Pipeline::blockers`.
-    blocking: bool,
-    /// A query is with the shard.
-    asking: bool,
-    asked: Vec<(Query, Answer)>,
-}
-
-/// A reply without a body.
-#[derive(Clone, Copy)]
-struct Ready {
-    code: ErrorCode,
-    /// `None`: the view's position when its turn comes.
-    zxid: Option<i64>,
-    close: bool,
-    /// SASL answers end with a token, null here.
-    null_token: bool,
-}
-
-impl Ready {
-    const PING: Self = Self {
-        code: ErrorCode::OK,
-        zxid: None,
-        close: false,
-        null_token: false,
-    };
-    const AUTHENTICATED: Self = Self {
-        zxid: Some(NO_ZXID),
-        ..Self::PING
-    };
-    const AUTH_FAILED: Self = Self {
-        code: ErrorCode::AUTH_FAILED,
-        close: true,
-        ..Self::AUTHENTICATED
-    };
-    const SASL_UNAVAILABLE: Self = Self {
-        null_token: true,
-        ..Self::AUTHENTICATED
-    };
-    const GARBLED: Self = Self {
-        code: ErrorCode::MARSHALLING_ERROR,
-        ..Self::PING
-    };
-    const UNKNOWN_OPERATION: Self = Self {
-        code: ErrorCode::UNIMPLEMENTED,
-        zxid: Some(UNKNOWN_OPERATION_ZXID),
-        close: true,
-        null_token: false,
-    };
-}
-
-/// A frame that waits for a blocker before it is even looked at.
-struct Held {
-    header: RequestHeader,
-    body: Bytes,
-    received: Instant,
-    bytes: usize,
 }
 
 pub(crate) struct Pipeline {
@@ -324,285 +233,6 @@ impl Pipeline {
         }
     }
 
-    // ---- requests
-
-    /// One frame from the client. `Err`: too short to be a request; the connection is to be closed.
-    pub(crate) fn on_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-        frame: Bytes,
-    ) -> Result<(), DecodeError> {
-        let mut rest = &frame[..];
-        let header = decode_header(&mut rest)?;
-        let body = frame.slice(frame.len() - rest.len()..);
-        self.stats.received += 1;
-        cx.tree.load.received(frame.len());
-        self.pending_bytes += frame.len();
-        let held = Held {
-            header,
-            body,
-            received: cx.now,
-            bytes: frame.len(),
-        };
-        if !matches!(self.phase, Phase::Open(_)) || self.blockers > 0 || !self.held.is_empty() {
-            self.held.push_back(held);
-        } else {
-            self.dispatch(cx, held);
-        }
-        Ok(())
-    }
-
-    fn dispatch(&mut self, cx: &mut Context<'_>, held: Held) {
-        let Held {
-            header,
-            body,
-            received,
-            bytes,
-        } = held;
-        self.stats.note_op(header.op, header.xid);
-        let request = match decode_body(header.op, &body) {
-            Ok(request) => request,
-            Err(error) => return self.dispatch_garbled(cx, header, error, received, bytes),
-        };
-        match &request {
-            Request::Ping => {
-                let header = RequestHeader {
-                    xid: PING_XID,
-                    ..header
-                };
-                self.ready(cx, header, Ready::PING, received, bytes);
-            }
-            Request::Auth { scheme, auth, .. } => {
-                let ready = self.authenticate(cx, scheme.as_deref(), *auth);
-                self.ready(cx, header, ready, received, bytes);
-            }
-            Request::Sasl { .. } => {
-                self.ready(cx, header, Ready::SASL_UNAVAILABLE, received, bytes)
-            }
-            Request::Check(_) | Request::CreateSession | Request::DeleteContainer => {
-                self.ready(cx, header, Ready::UNKNOWN_OPERATION, received, bytes);
-            }
-            Request::CloseSession => self.dispatch_close(cx, header, received, bytes),
-            _ => {
-                let extended_types_enabled = cx.tree.options.extended_types_enabled;
-                let caller = Caller {
-                    identities: &self.identities,
-                    extended_types_enabled,
-                };
-                match writes::translate(&request, &caller) {
-                    Some((ops, shape)) => {
-                        self.dispatch_write(cx, header, ops, shape, received, bytes)
-                    }
-                    None => self.dispatch_read(cx, header, &request, &body, received, bytes),
-                }
-            }
-        }
-    }
-
-    fn dispatch_garbled(
-        &mut self,
-        cx: &mut Context<'_>,
-        header: RequestHeader,
-        error: DecodeError,
-        received: Instant,
-        bytes: usize,
-    ) {
-        if let DecodeError::UnknownOperation(_) = error {
-            self.ready(cx, header, Ready::UNKNOWN_OPERATION, received, bytes);
-        } else if header.op == OpCode::MULTI && error != DecodeError::NullAccessList {
-            let (ops, shape) = writes::garbled_multi();
-            self.dispatch_write(cx, header, ops, shape, received, bytes);
-        } else {
-            self.ready(cx, header, Ready::GARBLED, received, bytes);
-        }
-    }
-
-    fn authenticate(
-        &mut self,
-        cx: &Context<'_>,
-        scheme: Option<&str>,
-        auth: Option<&[u8]>,
-    ) -> Ready {
-        let super_digest = cx.tree.options.super_digest.as_deref();
-        match auth::authenticate(&self.identities, scheme, auth, super_digest) {
-            Ok(identities) => {
-                self.identities = identities;
-                Ready::AUTHENTICATED
-            }
-            Err(_) => {
-                cx.tree.stats.auth_failed();
-                Ready::AUTH_FAILED
-            }
-        }
-    }
-
-    fn dispatch_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        header: RequestHeader,
-        ops: Ops,
-        shape: Shape,
-        received: Instant,
-        bytes: usize,
-    ) {
-        let Phase::Open(binding) = &mut self.phase else {
-            return;
-        };
-        let large = writes::has_large_value(&ops);
-        self.large_writes += usize::from(large);
-        binding.last_seq = binding.last_seq.next();
-        let write = SessionWrite {
-            session: binding.session,
-            attachment: binding.attachment,
-            seq: binding.last_seq,
-            acknowledged: binding.acknowledged,
-            identities: Identities::clone(&self.identities),
-            ops,
-        };
-        cx.requests.push(LinkRequest::Write {
-            token: Token(self.connection.0),
-            write,
-        });
-        self.push(
-            header,
-            received,
-            bytes,
-            Step::Write {
-                shape,
-                large,
-                outcome: None,
-            },
-        );
-    }
-
-    fn dispatch_close(
-        &mut self,
-        cx: &mut Context<'_>,
-        header: RequestHeader,
-        received: Instant,
-        bytes: usize,
-    ) {
-        let Phase::Open(binding) = &mut self.phase else {
-            return;
-        };
-        binding.last_seq = binding.last_seq.next();
-        cx.requests.push(LinkRequest::CloseSession {
-            token: Token(self.connection.0),
-            session: binding.session,
-            attachment: binding.attachment,
-            seq: binding.last_seq,
-        });
-        // Nothing that was sent behind a close is answered, so nothing behind it is looked at.
-        self.blockers += 1;
-        self.push(header, received, bytes, Step::Close { outcome: None });
-    }
-
-    fn dispatch_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        header: RequestHeader,
-        request: &Request<'_>,
-        body: &Bytes,
-        received: Instant,
-        bytes: usize,
-    ) {
-        let mut read = PendingRead {
-            body: body.clone(),
-            identities: Identities::clone(&self.identities),
-            blocking: false,
-            asking: false,
-            asked: Vec::new(),
-        };
-        if self.queue.is_empty() {
-            match self.execute(cx, header.xid, request, &read.identities, &read.asked) {
-                Ok(_) => return self.answered(cx, header.op, received, bytes),
-                Err(query) => {
-                    read.asking = true;
-                    self.ask(cx, query);
-                }
-            }
-        }
-        read.blocking = read.asking || self.large_writes > 0 || !is_cached(cx.view, request);
-        self.blockers += usize::from(read.blocking);
-        self.push(header, received, bytes, Step::Read(read));
-    }
-
-    fn execute(
-        &mut self,
-        cx: &Context<'_>,
-        xid: i32,
-        request: &Request<'_>,
-        identities: &Identities,
-        asked: &[(Query, Answer)],
-    ) -> Result<ErrorCode, Query> {
-        let session = self.session().map_or(SessionId(0), |(session, _)| session);
-        let mut reader = Reader {
-            view: cx.view,
-            asked,
-            watches: &cx.tree.watches,
-            watched: &mut self.watched,
-            connection: self.connection,
-            session,
-            identities,
-        };
-        reader.execute(xid, request, &mut self.out)
-    }
-
-    fn ask(&self, cx: &mut Context<'_>, query: Query) {
-        cx.requests.push(LinkRequest::Query {
-            token: Token(self.connection.0),
-            query,
-        });
-    }
-
-    fn ready(
-        &mut self,
-        cx: &mut Context<'_>,
-        header: RequestHeader,
-        ready: Ready,
-        received: Instant,
-        bytes: usize,
-    ) {
-        if self.queue.is_empty() {
-            self.write_ready(cx, header.xid, ready);
-            self.answered(cx, header.op, received, bytes);
-            if ready.close {
-                self.close(cx.tree);
-            }
-        } else {
-            self.blockers += usize::from(ready.close);
-            self.push(header, received, bytes, Step::Ready(ready));
-        }
-    }
-
-    fn write_ready(&mut self, cx: &Context<'_>, xid: i32, ready: Ready) {
-        let zxid = ready.zxid.unwrap_or_else(|| zxid(cx.view.position()));
-        reply(&mut self.out, xid, zxid, ready.code, |body| {
-            if ready.null_token {
-                body.buffer(None);
-            }
-        });
-    }
-
-    fn push(&mut self, header: RequestHeader, received: Instant, bytes: usize, step: Step) {
-        self.queue.push_back(Pending {
-            xid: header.xid,
-            op: header.op,
-            received,
-            bytes,
-            step,
-        });
-    }
-
-    /// Bookkeeping of a reply that was just written.
-    fn answered(&mut self, cx: &Context<'_>, op: OpCode, received: Instant, bytes: usize) {
-        self.pending_bytes -= bytes;
-        cx.tree.load.answered(1, bytes);
-        let latency = cx.now.saturating_duration_since(received);
-        self.stats.answered(latency, zxid(cx.view.position()));
-        cx.tree.stats.answered(op, latency);
-    }
-
     // ---- what the link delivers
 
     pub(crate) fn on_written(&mut self, cx: &mut Context<'_>, arrived: WriteOutcome) {
@@ -730,7 +360,7 @@ impl Pipeline {
                 if let Ok(result) = &outcome.result {
                     writes::reply_outcome(
                         &mut self.out,
-                        first.xid,
+                        first.arrival.header.xid,
                         shape,
                         outcome.revision,
                         result,
@@ -743,29 +373,31 @@ impl Pipeline {
             } => {
                 reply(
                     &mut self.out,
-                    first.xid,
+                    first.arrival.header.xid,
                     zxid(outcome.revision),
                     ErrorCode::OK,
                     |_| {},
                 );
-                self.answered(cx, first.op, first.received, first.bytes);
+                self.answered(cx, &first.arrival);
                 self.close(cx.tree);
                 return false;
             }
             Step::Ready(ready) => {
                 let ready = *ready;
-                self.write_ready(cx, first.xid, ready);
+                self.write_ready(cx, first.arrival.header.xid, ready);
                 if ready.close {
-                    self.answered(cx, first.op, first.received, first.bytes);
+                    self.answered(cx, &first.arrival);
                     self.close(cx.tree);
                     return false;
                 }
                 true
             }
-            Step::Read(read) => self.answer_read(cx, first.xid, first.op, read),
+            Step::Read(read) => {
+                self.answer_read(cx, first.arrival.header.xid, first.arrival.header.op, read)
+            }
         };
         if done {
-            self.answered(cx, first.op, first.received, first.bytes);
+            self.answered(cx, &first.arrival);
         } else {
             self.queue.push_front(first);
         }
@@ -816,31 +448,5 @@ fn note_foreign_ephemerals(tree: &Tree, writer: SessionId, outcome: &TxnOutcome)
             tree.stats.foreign_ephemeral_writes.fetch_add(1, Relaxed);
             tracing::debug!(%writer, %owner, "data written to an ephemeral znode of another session");
         }
-    }
-}
-
-/// Whether a read will be answered by the view when its turn comes, as far as this session's own
-/// requests decide. (If another session's large write or an eviction comes between, the read is
-/// asked for later than its turn: it may then see this session's later writes, never miss earlier ones.)
-fn is_cached(view: &View, request: &Request<'_>) -> bool {
-    match request {
-        Request::GetData {
-            path: Some(path), ..
-        } => !matches!(view.record(path), Lookup::Unknown),
-        Request::Exists {
-            path: Some(path), ..
-        }
-        | Request::GetAcl { path: Some(path) } => !matches!(view.head(path), Lookup::Unknown),
-        Request::GetChildren {
-            path: Some(path), ..
-        }
-        | Request::GetChildren2 {
-            path: Some(path), ..
-        } => !matches!(view.children(path), Lookup::Unknown),
-        Request::AddWatch { .. }
-        | Request::CheckWatches { .. }
-        | Request::RemoveWatches { .. }
-        | Request::WhoAmI => true,
-        _ => false,
     }
 }

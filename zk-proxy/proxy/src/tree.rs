@@ -104,8 +104,11 @@ impl Tree {
     pub(crate) fn link_closed(&self, reason: LinkError) {
         self.serving.store(false, Relaxed);
         self.admin.lock().clear();
-        tracing::warn!(%reason, "the shard stopped serving: closing all connections");
-        for connection in self.all_connections() {
+        let connections = self.all_connections();
+        if !connections.is_empty() {
+            tracing::warn!(%reason, count = connections.len(), "the shard stopped serving: closing all connections");
+        }
+        for connection in connections {
             connection.pipeline.lock().close(self);
             connection.wake.notify_one();
         }

@@ -1,0 +1,280 @@
+//! Requests as they come from the client: answered at once, sent to the shard, or put in the queue.
+
+use bytes::Bytes;
+use oxkeeper_client::{Answer, Query, Request as LinkRequest, Token};
+use oxkeeper_model::{Identities, Ops, SessionId, SessionWrite};
+use oxkeeper_wire::{
+    DecodeError, ErrorCode, OpCode, Request, RequestHeader, decode_body, decode_header, reply,
+};
+
+use super::steps::{Arrival, Held, Pending, PendingRead, Ready, Step};
+use super::{Context, Phase, Pipeline};
+use crate::auth;
+use crate::reads::Reader;
+use crate::translate::zxid;
+use crate::view::{Lookup, View};
+use crate::writes::{self, Caller, Shape};
+
+/// xid of every ping reply.
+const PING_XID: i32 = -2;
+
+impl Pipeline {
+    /// One frame from the client. `Err`: too short to be a request; the connection is to be closed.
+    pub(crate) fn on_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        frame: Bytes,
+    ) -> Result<(), DecodeError> {
+        let mut rest = &frame[..];
+        let header = decode_header(&mut rest)?;
+        let body = frame.slice(frame.len() - rest.len()..);
+        self.stats.received += 1;
+        cx.tree.load.received(frame.len());
+        self.pending_bytes += frame.len();
+        let arrival = Arrival {
+            header,
+            received: cx.now,
+            bytes: frame.len(),
+        };
+        let held = Held { arrival, body };
+        if !matches!(self.phase, Phase::Open(_)) || self.blockers > 0 || !self.held.is_empty() {
+            self.held.push_back(held);
+        } else {
+            self.dispatch(cx, held);
+        }
+        Ok(())
+    }
+
+    pub(super) fn dispatch(&mut self, cx: &mut Context<'_>, held: Held) {
+        let Held { mut arrival, body } = held;
+        let header = arrival.header;
+        self.stats.note_op(header.op, header.xid);
+        let request = match decode_body(header.op, &body) {
+            Ok(request) => request,
+            Err(error) => return self.dispatch_garbled(cx, arrival, error),
+        };
+        match &request {
+            Request::Ping => {
+                arrival.header = RequestHeader {
+                    xid: PING_XID,
+                    ..header
+                };
+                self.ready(cx, arrival, Ready::PING);
+            }
+            Request::Auth { scheme, auth, .. } => {
+                let ready = self.authenticate(cx, scheme.as_deref(), *auth);
+                self.ready(cx, arrival, ready);
+            }
+            Request::Sasl { .. } => self.ready(cx, arrival, Ready::SASL_UNAVAILABLE),
+            Request::Check(_) | Request::CreateSession | Request::DeleteContainer => {
+                self.ready(cx, arrival, Ready::UNKNOWN_OPERATION);
+            }
+            Request::CloseSession => self.dispatch_close(cx, arrival),
+            _ => {
+                let caller = Caller {
+                    identities: &self.identities,
+                    extended_types_enabled: cx.tree.options.extended_types_enabled,
+                };
+                match writes::translate(&request, &caller) {
+                    Some((ops, shape)) => self.dispatch_write(cx, arrival, ops, shape),
+                    None => self.dispatch_read(cx, arrival, &request, &body),
+                }
+            }
+        }
+    }
+
+    fn dispatch_garbled(&mut self, cx: &mut Context<'_>, arrival: Arrival, error: DecodeError) {
+        if let DecodeError::UnknownOperation(_) = error {
+            self.ready(cx, arrival, Ready::UNKNOWN_OPERATION);
+        } else if arrival.header.op == OpCode::MULTI && error != DecodeError::NullAccessList {
+            let (ops, shape) = writes::garbled_multi();
+            self.dispatch_write(cx, arrival, ops, shape);
+        } else {
+            self.ready(cx, arrival, Ready::GARBLED);
+        }
+    }
+
+    fn authenticate(
+        &mut self,
+        cx: &Context<'_>,
+        scheme: Option<&str>,
+        auth: Option<&[u8]>,
+    ) -> Ready {
+        let super_digest = cx.tree.options.super_digest.as_deref();
+        match auth::authenticate(&self.identities, scheme, auth, super_digest) {
+            Ok(identities) => {
+                self.identities = identities;
+                Ready::AUTHENTICATED
+            }
+            Err(_) => {
+                cx.tree.stats.auth_failed();
+                Ready::AUTH_FAILED
+            }
+        }
+    }
+
+    fn dispatch_write(&mut self, cx: &mut Context<'_>, arrival: Arrival, ops: Ops, shape: Shape) {
+        let Phase::Open(binding) = &mut self.phase else {
+            return;
+        };
+        let large = writes::has_large_value(&ops);
+        self.large_writes += usize::from(large);
+        binding.last_seq = binding.last_seq.next();
+        let write = SessionWrite {
+            session: binding.session,
+            attachment: binding.attachment,
+            seq: binding.last_seq,
+            acknowledged: binding.acknowledged,
+            identities: Identities::clone(&self.identities),
+            ops,
+        };
+        cx.requests.push(LinkRequest::Write {
+            token: Token(self.connection.0),
+            write,
+        });
+        self.push(
+            arrival,
+            Step::Write {
+                shape,
+                large,
+                outcome: None,
+            },
+        );
+    }
+
+    fn dispatch_close(&mut self, cx: &mut Context<'_>, arrival: Arrival) {
+        let Phase::Open(binding) = &mut self.phase else {
+            return;
+        };
+        binding.last_seq = binding.last_seq.next();
+        cx.requests.push(LinkRequest::CloseSession {
+            token: Token(self.connection.0),
+            session: binding.session,
+            attachment: binding.attachment,
+            seq: binding.last_seq,
+        });
+        // Nothing that was sent behind a close is answered, so nothing behind it is looked at.
+        self.blockers += 1;
+        self.push(arrival, Step::Close { outcome: None });
+    }
+
+    fn dispatch_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        arrival: Arrival,
+        request: &Request<'_>,
+        body: &Bytes,
+    ) {
+        let identities = Identities::clone(&self.identities);
+        let mut asking = false;
+        if self.queue.is_empty() {
+            match self.execute(cx, arrival.header.xid, request, &identities, &[]) {
+                Ok(_) => return self.answered(cx, &arrival),
+                Err(query) => {
+                    asking = true;
+                    self.ask(cx, query);
+                }
+            }
+        }
+        let blocking = asking || self.large_writes > 0 || !is_cached(cx.view, request);
+        self.blockers += usize::from(blocking);
+        let body = body.clone();
+        let read = PendingRead {
+            body,
+            identities,
+            blocking,
+            asking,
+            asked: Vec::new(),
+        };
+        self.push(arrival, Step::Read(read));
+    }
+
+    pub(super) fn execute(
+        &mut self,
+        cx: &Context<'_>,
+        xid: i32,
+        request: &Request<'_>,
+        identities: &Identities,
+        asked: &[(Query, Answer)],
+    ) -> Result<ErrorCode, Query> {
+        let session = self.session().map_or(SessionId(0), |(session, _)| session);
+        let mut reader = Reader {
+            view: cx.view,
+            asked,
+            watches: &cx.tree.watches,
+            watched: &mut self.watched,
+            connection: self.connection,
+            session,
+            identities,
+        };
+        reader.execute(xid, request, &mut self.out)
+    }
+
+    pub(super) fn ask(&self, cx: &mut Context<'_>, query: Query) {
+        cx.requests.push(LinkRequest::Query {
+            token: Token(self.connection.0),
+            query,
+        });
+    }
+
+    fn ready(&mut self, cx: &mut Context<'_>, arrival: Arrival, ready: Ready) {
+        if self.queue.is_empty() {
+            self.write_ready(cx, arrival.header.xid, ready);
+            self.answered(cx, &arrival);
+            if ready.close {
+                self.close(cx.tree);
+            }
+        } else {
+            self.blockers += usize::from(ready.close);
+            self.push(arrival, Step::Ready(ready));
+        }
+    }
+
+    pub(super) fn write_ready(&mut self, cx: &Context<'_>, xid: i32, ready: Ready) {
+        let zxid = ready.zxid.unwrap_or_else(|| zxid(cx.view.position()));
+        reply(&mut self.out, xid, zxid, ready.code, |body| {
+            if ready.null_token {
+                body.buffer(None);
+            }
+        });
+    }
+
+    fn push(&mut self, arrival: Arrival, step: Step) {
+        self.queue.push_back(Pending { arrival, step });
+    }
+
+    /// Bookkeeping of a reply that was just written.
+    pub(super) fn answered(&mut self, cx: &Context<'_>, arrival: &Arrival) {
+        self.pending_bytes -= arrival.bytes;
+        cx.tree.load.answered(1, arrival.bytes);
+        let latency = cx.now.saturating_duration_since(arrival.received);
+        self.stats.answered(latency, zxid(cx.view.position()));
+        cx.tree.stats.answered(arrival.header.op, latency);
+    }
+}
+
+/// Whether a read will be answered by the view when its turn comes, as far as this session's own
+/// requests decide. (If another session's large write or an eviction comes between, the read is
+/// asked for later than its turn: it may then see this session's later writes, never miss earlier ones.)
+fn is_cached(view: &View, request: &Request<'_>) -> bool {
+    match request {
+        Request::GetData {
+            path: Some(path), ..
+        } => !matches!(view.record(path), Lookup::Unknown),
+        Request::Exists {
+            path: Some(path), ..
+        }
+        | Request::GetAcl { path: Some(path) } => !matches!(view.head(path), Lookup::Unknown),
+        Request::GetChildren {
+            path: Some(path), ..
+        }
+        | Request::GetChildren2 {
+            path: Some(path), ..
+        } => !matches!(view.children(path), Lookup::Unknown),
+        Request::AddWatch { .. }
+        | Request::CheckWatches { .. }
+        | Request::RemoveWatches { .. }
+        | Request::WhoAmI => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,106 @@
+//! What a connection's requests wait for, one by one.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use oxkeeper_client::{Answer, Query};
+use oxkeeper_model::{CloseOutcome, Identities, WriteOutcome};
+use oxkeeper_wire::{ErrorCode, RequestHeader};
+
+use crate::writes::Shape;
+
+/// zxid of the reply to an unknown operation.
+const UNKNOWN_OPERATION_ZXID: i64 = -1;
+/// zxid of replies that have nothing to do with the tree.
+const NO_ZXID: i64 = 0;
+
+/// When and how large a request came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    pub(super) header: RequestHeader,
+    pub(super) received: Instant,
+    /// Of its frame.
+    pub(super) bytes: usize,
+}
+
+/// A frame that waits for a blocker before it is even looked at.
+pub(super) struct Held {
+    pub(super) arrival: Arrival,
+    pub(super) body: Bytes,
+}
+
+/// A request whose reply is not written yet.
+pub(super) struct Pending {
+    pub(super) arrival: Arrival,
+    pub(super) step: Step,
+}
+
+pub(super) enum Step {
+    /// With the shard until `outcome` is there.
+    Write {
+        shape: Shape,
+        /// Counted in `Pipeline::large_writes`.
+        large: bool,
+        outcome: Option<WriteOutcome>,
+    },
+    /// With the shard until `outcome` is there. Nothing follows.
+    Close {
+        outcome: Option<CloseOutcome>,
+    },
+    Read(PendingRead),
+    /// Known already, but not its turn.
+    Ready(Ready),
+}
+
+pub(super) struct PendingRead {
+    pub(super) body: Bytes,
+    pub(super) identities: Identities,
+    /// Counted in `Pipeline::blockers`.
+    pub(super) blocking: bool,
+    /// A query is with the shard.
+    pub(super) asking: bool,
+    pub(super) asked: Vec<(Query, Answer)>,
+}
+
+/// A reply without a body.
+#[derive(Clone, Copy)]
+pub(super) struct Ready {
+    pub(super) code: ErrorCode,
+    /// `None`: the view's position when its turn comes.
+    pub(super) zxid: Option<i64>,
+    pub(super) close: bool,
+    /// SASL answers end with a token, null here.
+    pub(super) null_token: bool,
+}
+
+impl Ready {
+    pub(super) const PING: Self = Self {
+        code: ErrorCode::OK,
+        zxid: None,
+        close: false,
+        null_token: false,
+    };
+    pub(super) const AUTHENTICATED: Self = Self {
+        zxid: Some(NO_ZXID),
+        ..Self::PING
+    };
+    pub(super) const AUTH_FAILED: Self = Self {
+        code: ErrorCode::AUTH_FAILED,
+        close: true,
+        ..Self::AUTHENTICATED
+    };
+    pub(super) const SASL_UNAVAILABLE: Self = Self {
+        null_token: true,
+        ..Self::AUTHENTICATED
+    };
+    pub(super) const GARBLED: Self = Self {
+        code: ErrorCode::MARSHALLING_ERROR,
+        ..Self::PING
+    };
+    pub(super) const UNKNOWN_OPERATION: Self = Self {
+        code: ErrorCode::UNIMPLEMENTED,
+        zxid: Some(UNKNOWN_OPERATION_ZXID),
+        close: true,
+        null_token: false,
+    };
+}
