@@ -35,6 +35,10 @@ pub const RENAMED: &[Allowed] = &[
         why: "hash order in ZooKeeper; its documentation promises none",
     },
     Allowed {
+        what: "order of adjacent digest entries of an ACL with the same permissions: sorted",
+        why: "the scheme auth becomes all identities of the connection, in hash order in ZooKeeper",
+    },
+    Allowed {
         what: "order of events of one session end: sorted within their zxid",
         why: "ZooKeeper deletes a session's ephemerals in hash order",
     },

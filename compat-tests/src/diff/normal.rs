@@ -243,6 +243,14 @@ fn sorted<T: Ord + Clone>(items: &[T]) -> Vec<T> {
 }
 
 fn show_acl(acl: &[Acl]) -> String {
+    let mut acl = acl.to_vec();
+    // One run is what the scheme "auth" became, in no defined order.
+    let same_run = |a: &Acl, b: &Acl| {
+        a.perms == b.perms && a.scheme == b.scheme && a.scheme.as_deref() == Some("digest")
+    };
+    for run in acl.chunk_by_mut(same_run) {
+        run.sort();
+    }
     let part = |s: &Option<String>| s.clone().unwrap_or_else(|| "null".to_owned());
     acl.iter().fold(String::from("acl"), |mut s, a| {
         let _ = write!(s, " {}:{}:{}", part(&a.scheme), part(&a.id), a.perms);
