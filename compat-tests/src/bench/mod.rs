@@ -212,11 +212,13 @@ impl Bench {
         let java_version = machine::first_line("java".as_ref(), "-version")
             .context("Apache ZooKeeper needs Java (Debian package default-jre-headless)")?;
         let jars = oracle::jars().context("Apache ZooKeeper")?;
+        // Before anything is written here: a disk that is still writing syncs slowly.
+        let machine = Machine::describe(folder)?;
         // A copy: a build that runs meanwhile must not change what is measured.
         let binary = folder.join("oxkeeper");
         std::fs::copy(oxkeeper::binary()?, &binary).context("copy the oxkeeper binary")?;
         Ok(Self {
-            machine: Machine::describe(folder)?,
+            machine,
             oxkeeper_version: machine::first_line(&binary, "--version")?,
             java_version,
             programs: Programs {
@@ -305,7 +307,7 @@ impl Bench {
                 }
                 let measured = self.run_load(server, &load)?;
                 progress(&format!(
-                    "{}, round {round}: {:>9} {:>9}/s, p50 {:.3} ms, p99 {:.3} ms, gap {:.1} ms, CPU {:.1} µs/op",
+                    "{}, round {round}: {:>9} {:>9}/s, p50 {:.3} ms, p99 {:.3} ms, gap {:.1} ms, CPU {:.1} µs/op, generator {:.2} cores",
                     case.name,
                     server.side().name(),
                     grouped(rate(&measured)),
@@ -313,6 +315,7 @@ impl Bench {
                     Reading::P99.of(&measured),
                     measured.report.longest_gap_ms,
                     cpu_us_per_operation(&measured).unwrap_or(f64::NAN),
+                    measured.generator_cores.unwrap_or(f64::NAN),
                 ));
                 runs.push((server.side(), measured));
             }

@@ -53,6 +53,15 @@ pub(super) fn grouped(value: f64) -> String {
     out
 }
 
+/// A ratio, with three digits that say something.
+fn factor(ratio: f64) -> String {
+    if ratio < 0.995 {
+        format!("{ratio:.3}")
+    } else {
+        format!("{ratio:.2}")
+    }
+}
+
 /// What a figure should be. Ratios are oxkeeper's figure over ZooKeeper's.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -182,9 +191,10 @@ impl Row {
         };
         let ratio = match (self.ratio(), self.ratio_range()) {
             (Some(ratio), Some((least, most))) if self.figures.oxkeeper.len() > 1 => {
-                format!("{ratio:.2} ({least:.2} to {most:.2})")
+                let (least, most) = (factor(least), factor(most));
+                format!("{} ({least} to {most})", factor(ratio))
             }
-            (Some(ratio), _) => format!("{ratio:.2}"),
+            (Some(ratio), _) => factor(ratio),
             _ => "–".to_owned(),
         };
         let verdict = match self.is_met() {
@@ -279,7 +289,9 @@ impl Outcome {
             ));
         }
         for failure in &self.failures {
-            warnings.push(format!("No figures: {failure}"));
+            // What follows the first line is a server's log, which has its place on the terminal.
+            let reason = failure.lines().next().unwrap_or_default();
+            warnings.push(format!("No figures: {reason}"));
         }
         warnings
     }
@@ -320,7 +332,7 @@ impl Outcome {
         put(
             "disk",
             format!(
-                "{} on {} ({}); 4 KiB write with fdatasync: {:.0} µs at the median",
+                "{} on {}, which the kernel calls {}; 4 KiB write with fdatasync: {:.0} µs at the median",
                 disk.file_system, disk.device, disk.kind, disk.sync_us
             ),
         );
@@ -372,8 +384,8 @@ const HOW_TO_READ: &str = "
   middle of the measured time. It changes less with a busy machine than throughput does.
 - Latency at 16 requests in flight is mostly waiting in queues. The *longest gap* is the longest time
   without any reply, although replies were due.
-- *Memory* is the resident set of the process after znodes have been created one by one and the
-  server has come to rest. *Disk* is what the data folder then occupies, with everything that the
+- *Memory* is the resident set of the process after znodes have been created one by one (10,000,000 of
+  them: in multis of 100) and the server has come to rest. *Disk* is what the data folder then occupies, with everything that the
   server keeps by default (logs, snapshots).
 - *Restart* is the time from the start of the process to the answer of a getData. The server was
   loaded with pipelined sets for a moment, then stopped with SIGTERM, or killed under that load. The

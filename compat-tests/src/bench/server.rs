@@ -5,6 +5,7 @@ use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -12,7 +13,8 @@ use serde::Serialize;
 
 use super::process::cpu_time;
 use crate::conn::{Conn, ConnectRequest, ConnectResponse};
-use crate::session::Session;
+use crate::proto::err;
+use crate::session::{CallError, Session};
 
 const MAIN_CLASS: &str = "org.apache.zookeeper.server.quorum.QuorumPeerMain";
 /// Heap that the comparison gives ZooKeeper; everything else of the JVM is its default.
@@ -26,7 +28,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(120);
 /// How long one attempt to get an answer from a starting server may take.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(2);
 /// Between attempts; the resolution of restart times.
-const ATTEMPT_PAUSE: Duration = Duration::from_millis(2);
+const ATTEMPT_INTERVAL: Duration = Duration::from_millis(10);
 const STOP_POLL: Duration = Duration::from_millis(20);
 const SETPRIV: &str = "/usr/bin/setpriv";
 const LOG_TAIL_BYTES: usize = 3_000;
@@ -95,7 +97,8 @@ impl Server {
         std::fs::create_dir(server.data_folder())?;
         std::fs::write(server.config_path(), server.config())?;
         server.launch()?;
-        let mut session = server.first_answer(|session| Ok(session.sync("/")?))?;
+        server.first_answer()?;
+        let mut session = Session::open(server.addr())?;
         session.create(PROBE_PATH, &PROBE_VALUE, 0)?;
         session.close()?;
         Ok(server)
@@ -173,39 +176,47 @@ impl Server {
     pub(super) fn relaunch(&mut self) -> Result<Duration> {
         let started = Instant::now();
         self.launch()?;
-        let session = self.first_answer(|session| match session.get(PROBE_PATH, false)? {
-            (Some(data), _) if data == PROBE_VALUE => Ok(()),
-            other => bail!("{PROBE_PATH} holds {other:?}"),
-        })?;
-        let taken = started.elapsed();
-        session.close()?;
-        Ok(taken)
+        let answered = self.first_answer()?;
+        let mut session = Session::open(self.addr())?;
+        match session.get(PROBE_PATH, false)? {
+            (Some(data), _) if data == PROBE_VALUE => session.close()?,
+            other => bail!("{PROBE_PATH} holds {other:?} after a restart"),
+        }
+        Ok(answered - started)
     }
 
-    /// Opens a session and tries, again and again, until it has its answer.
-    fn first_answer(&mut self, ask: impl Fn(&mut Session) -> Result<()>) -> Result<Session> {
+    /// When the server first answered. Attempts overlap: ZooKeeper accepts connections before it
+    /// serves, and may leave one of them unanswered, which must not count as time to start.
+    fn first_answer(&mut self) -> Result<Instant> {
         let until = Instant::now() + START_DEADLINE;
-        loop {
-            let attempt = open_session(self.addr()).and_then(|mut session| {
-                ask(&mut session)?;
-                Ok(session)
-            });
-            let fault = match attempt {
-                Ok(session) => return Ok(session),
-                Err(fault) => fault,
-            };
+        let (report, reports) = mpsc::sync_channel(1);
+        let addr = self.addr();
+        let mut last_fault = None;
+        while Instant::now() < until {
+            let report = report.clone();
+            // When an answer has come, nobody listens to the later attempts.
+            std::thread::spawn(move || report.send(attempt(addr)).ok());
+            let next = Instant::now() + ATTEMPT_INTERVAL;
+            while let Ok(outcome) =
+                reports.recv_timeout(next.saturating_duration_since(Instant::now()))
+            {
+                match outcome {
+                    Ok(answered) => return Ok(answered),
+                    Err(fault) => last_fault = Some(fault),
+                }
+            }
             if let Some(child) = &mut self.child
                 && let Some(status) = child.try_wait()?
             {
                 self.child = None;
                 bail!("{} ended ({status}):\n{}", self.side.name(), self.log());
             }
-            if Instant::now() > until {
-                let name = self.side.name();
-                return Err(fault.context(format!("{name} does not serve:\n{}", self.log())));
-            }
-            std::thread::sleep(ATTEMPT_PAUSE);
         }
+        bail!(
+            "{} does not serve ({last_fault:?}):\n{}",
+            self.side.name(),
+            self.log()
+        )
     }
 
     pub(super) fn kill9(&mut self) -> Result<()> {
@@ -273,12 +284,21 @@ impl Drop for Server {
     }
 }
 
-fn open_session(addr: SocketAddr) -> Result<Session> {
+/// One session and one getData. A server without the znode has answered too.
+fn attempt(addr: SocketAddr) -> Result<Instant> {
     const TIMEOUT_MS: i32 = 30_000;
     let mut conn = Conn::open(addr)?;
     conn.send_frame(&ConnectRequest::new_session(TIMEOUT_MS).encode())?;
     let response = ConnectResponse::decode(&conn.read_frame(ATTEMPT_DEADLINE)?)?;
-    Ok(Session::from_handshake(conn, response)?)
+    let mut session = Session::from_handshake(conn, response)?;
+    match session.get(PROBE_PATH, false) {
+        Ok(_) | Err(CallError::Code(err::NO_NODE)) => {}
+        Err(fault) => return Err(fault.into()),
+    }
+    let answered = Instant::now();
+    // Only the end of the session that nobody needs; it would expire.
+    let _ = session.close();
+    Ok(answered)
 }
 
 /// A command that the kernel ends with this program, where util-linux can arrange that.

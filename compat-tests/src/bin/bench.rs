@@ -4,7 +4,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
 use clap::Parser;
 use oxkeeper_compat_tests::bench::{self, BenchOptions};
 
@@ -15,11 +14,13 @@ struct Args {
     options: BenchOptions,
 }
 
-fn main() -> Result<ExitCode> {
-    let all_measured = bench::run(Args::parse().options)?;
-    Ok(if all_measured {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+fn main() -> ExitCode {
+    match bench::run(Args::parse().options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(fault) => {
+            eprintln!("bench: {fault:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
