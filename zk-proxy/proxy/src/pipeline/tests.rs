@@ -67,7 +67,9 @@ impl Bench {
         let mut out = BytesMut::new();
         encode_request(&mut out, xid, request);
         let frame = out.freeze().slice(4..);
-        self.step(|pipeline, cx| pipeline.on_frame(cx, frame).expect("a whole header"));
+        self.step(|pipeline, cx| {
+            pipeline.on_frame(cx, frame).expect("a whole header");
+        });
     }
 
     /// The shard applies the next revision: a write of `value` to `path`.
