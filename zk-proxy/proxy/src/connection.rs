@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::Sleep;
 use tokio_util::codec::Decoder;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use crate::auth;
 use crate::four_letter;
@@ -161,6 +161,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
             self.tree.options.handshake_timeout,
         )));
         let mut last_chance: Option<Pin<Box<Sleep>>> = None;
+        // Registered once: all connections share the token's list of who waits for it.
+        let mut cancelled = pin!(shutdown.cancelled());
         loop {
             let mut mood = self.take_output();
             let stopping = shutdown.is_cancelled();
@@ -184,8 +186,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
                 continue;
             }
             let deadline = last_chance.as_mut().or(handshake.as_mut());
+            let shutdown = (!stopping).then(|| cancelled.as_mut());
             if self
-                .turn(may_read, deadline, shutdown, stopping)
+                .turn(may_read, deadline, shutdown)
                 .await
                 .map_err(Stop::Io)?
             {
@@ -269,11 +272,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
         &mut self,
         may_read: bool,
         mut deadline: Option<&mut Pin<Box<Sleep>>>,
-        shutdown: &CancellationToken,
-        stopping: bool,
+        mut shutdown: Option<Pin<&mut WaitForCancellationFuture<'_>>>,
     ) -> io::Result<bool> {
         let mut woken = pin!(self.connection.wake.notified());
-        let mut cancelled = pin!(shutdown.cancelled());
         let Self {
             stream,
             input,
@@ -319,7 +320,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
             {
                 return Poll::Ready(Ok(true));
             }
-            if !stopping && cancelled.as_mut().poll(cx).is_ready() {
+            if let Some(shutdown) = &mut shutdown
+                && shutdown.as_mut().poll(cx).is_ready()
+            {
                 return Poll::Ready(Ok(false));
             }
             Poll::Pending

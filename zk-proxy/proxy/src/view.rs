@@ -34,7 +34,8 @@ const CHILD_OVERHEAD_BYTES: usize = 40;
 pub(crate) struct View {
     /// Last revision that is in the view. Moves with every revision, also of failed transactions.
     position: Revision,
-    slots: FxHashMap<Path, Slot>,
+    /// Boxed, as a table that grows by doubling has many empty places.
+    slots: FxHashMap<Path, Box<Slot>>,
     /// Keys in the order in which they are considered for eviction.
     /// Invariant: holds every key of `slots` exactly once.
     clock: VecDeque<Path>,
@@ -278,7 +279,7 @@ impl View {
                 self.clock.push_back(path.clone());
                 self.slots
                     .entry(path.clone())
-                    .or_insert_with(|| Slot::new(None))
+                    .or_insert_with(|| Box::new(Slot::new(None)))
             }
         };
         let before = slot.bytes;
