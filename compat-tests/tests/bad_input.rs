@@ -1,6 +1,8 @@
 //! Bytes that no client should send. Each is answered by a clear error or a closed connection;
 //! memory stays bounded, and a session that behaves notices nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test says what must be there")]
+
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};

@@ -3,6 +3,8 @@
 //! <https://github.com/etcd-io/zetcd/issues/88> and
 //! <https://github.com/etcd-io/zetcd/issues/90>.
 
+#![allow(clippy::unwrap_used, reason = "a test says what must be there")]
+
 use std::collections::BTreeSet;
 use std::time::Instant;
 

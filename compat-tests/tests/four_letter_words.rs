@@ -1,5 +1,7 @@
 //! The four-letter words that scripts, probes and clients read.
 
+#![allow(clippy::unwrap_used, reason = "a test says what must be there")]
+
 use oxkeeper_compat_tests::bed::Bed;
 use oxkeeper_compat_tests::conn::{Conn, DEADLINE, four_letter_word};
 use oxkeeper_compat_tests::server::ServerOptions;

@@ -1,6 +1,8 @@
 //! Kill -9 under load, again and again: what was acknowledged stands, nothing is applied twice,
 //! no sequence number is given again, and sessions are still there for clients that come back.
 
+#![allow(clippy::unwrap_used, reason = "a test says what must be there")]
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Access control that other servers ignored or got wrong.
 
+#![allow(clippy::unwrap_used, reason = "a test says what must be there")]
+
 use oxkeeper_compat_tests::bed::Bed;
 use oxkeeper_compat_tests::conn::DEADLINE;
 use oxkeeper_compat_tests::proto::{Acl, Reply, Request, err, mode, perm};

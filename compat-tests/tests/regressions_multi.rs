@@ -1,5 +1,7 @@
 //! Behaviours of multi, multiRead and of unknown requests that other servers got wrong.
 
+#![allow(clippy::unwrap_used, reason = "a test says what must be there")]
+
 use oxkeeper_compat_tests::bed::Bed;
 use oxkeeper_compat_tests::conn::DEADLINE;
 use oxkeeper_compat_tests::proto::{MultiResult, Reply, Request, err, event, mode, op, open_acl};

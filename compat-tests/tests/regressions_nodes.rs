@@ -1,5 +1,7 @@
 //! Behaviours of nodes, their Stat and their names that other servers got wrong.
 
+#![allow(clippy::unwrap_used, reason = "a test says what must be there")]
+
 use oxkeeper_compat_tests::bed::Bed;
 use oxkeeper_compat_tests::proto::{Reply, Request, Stat, err, event, mode, op, open_acl};
 use oxkeeper_compat_tests::server::ServerOptions;

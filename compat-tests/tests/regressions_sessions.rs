@@ -1,6 +1,8 @@
 //! Behaviours around sessions, time-outs and handshakes that other servers of this protocol got
 //! wrong. One test per entry, with the report.
 
+#![allow(clippy::unwrap_used, reason = "a test says what must be there")]
+
 use oxkeeper_compat_tests::bed::Bed;
 use oxkeeper_compat_tests::conn::{Conn, ConnError, ConnectRequest, DEADLINE};
 use oxkeeper_compat_tests::proto::{Reply, Request, event, mode, op, xid};

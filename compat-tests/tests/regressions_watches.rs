@@ -1,5 +1,7 @@
 //! Watch behaviours that other servers got wrong.
 
+#![allow(clippy::unwrap_used, reason = "a test says what must be there")]
+
 use oxkeeper_compat_tests::bed::Bed;
 use oxkeeper_compat_tests::conn::four_letter_word;
 use oxkeeper_compat_tests::proto::{Reply, Request, err, event, mode, op};

@@ -1,6 +1,8 @@
 //! Sessions as clients see them: open, call, reattach, close. Also the first check that the
 //! harness itself works on the server that it was given.
 
+#![allow(clippy::unwrap_used, reason = "a test says what must be there")]
+
 use oxkeeper_compat_tests::proto::{err, event, mode};
 use oxkeeper_compat_tests::server::{ServerOptions, start};
 use oxkeeper_compat_tests::session::Session;
