@@ -17,6 +17,7 @@ pub mod bench;
 pub mod conn;
 pub mod diff;
 pub mod jute;
+pub mod liar;
 pub mod proto;
 pub mod rng;
 pub mod server;

@@ -21,8 +21,10 @@ const LASTING: [&str; 4] = ["/", "/zookeeper", "/zookeeper/config", "/zookeeper/
 const BARRIER_XID: i32 = 1_000_000_000;
 /// A zxid that no server reaches in a test.
 const FAR_FUTURE_ZXIDS: i64 = 1 << 40;
-/// How long to wait for what should come at once. A silent server costs this once per plan.
+/// How long to wait for what should come at once.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The same, once a server has been silent: the plan has diverged, only its end is awaited.
+const PATIENCE_LOST: Duration = Duration::from_secs(1);
 
 /// What happened, step by step, in normal form.
 #[derive(Debug, Clone, Default)]
@@ -80,6 +82,7 @@ struct Runner {
     orphans: Vec<Credentials>,
     barriers: i32,
     expiries: u32,
+    patience: Duration,
 }
 
 impl Runner {
@@ -106,11 +109,14 @@ impl Runner {
             orphans: Vec::new(),
             barriers: 0,
             expiries: 0,
+            patience: PATIENCE,
         })
     }
 
     fn run(&mut self, step: &Step) -> Result<Vec<String>> {
         let mut lines = Vec::new();
+        // Pings take no zxid, and keep the session alive through a silent server's pauses.
+        self.control.ping()?;
         match step {
             Step::Connect {
                 slot,
@@ -204,10 +210,13 @@ impl Runner {
         self.slots[slot].unanswered.clear();
         self.open(slot, &request, lines)?;
         if let Some(mut old) = old {
-            let end = match old.read_to_end(PATIENCE) {
+            let end = match old.read_to_end(self.patience) {
                 Ok(bytes) if bytes.is_empty() => "old connection closed".to_owned(),
                 Ok(bytes) => format!("old connection: {} more bytes", bytes.len()),
-                Err(e) => format!("old connection: {e}"),
+                Err(e) => {
+                    self.patience = PATIENCE_LOST;
+                    format!("old connection: {e}")
+                }
             };
             lines.push(end);
         }
@@ -235,7 +244,7 @@ impl Runner {
         };
         self.note_handshake(slot, request, &response, lines);
         if response.is_expired() {
-            let end = conn.expect_close(PATIENCE);
+            let end = conn.expect_close(self.patience);
             lines.push(format!("after refusal: {end:?}"));
         } else {
             self.slots[slot].conn = Some(conn);
@@ -404,6 +413,9 @@ impl Runner {
                 .map(|text| format!("slot {slot}: {text}")),
         );
         if let Err(e) = end {
+            if matches!(e, ConnError::Timeout) {
+                self.patience = PATIENCE_LOST;
+            }
             let left = self.slots[slot].unanswered.len();
             lines.push(format!("slot {slot}: {e}, {left} requests unanswered"));
             self.drop_connection(slot);
@@ -422,7 +434,7 @@ impl Runner {
                 conn, unanswered, ..
             } = &mut self.slots[slot];
             let conn = conn.as_mut().ok_or(ConnError::Closed)?;
-            let frame = conn.read_frame(PATIENCE)?;
+            let frame = conn.read_frame(self.patience)?;
             let line = read_line(&mut self.names, &frame, |xid| take_due(unanswered, xid));
             let mut done = false;
             if let Line::Reply { header, .. } = &line {
