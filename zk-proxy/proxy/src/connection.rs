@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use oxkeeper_client::Request;
-use oxkeeper_wire::{CodecError, FourLetterWord, Inbound, ServerCodec};
+use oxkeeper_wire::{CodecError, FourLetterWord, Inbound, OpCode, ServerCodec};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::Notify;
@@ -50,7 +50,7 @@ pub(crate) struct Connection {
     pub(crate) pipeline: Mutex<Pipeline>,
     /// The pipeline has something to write, or was closed.
     pub(crate) wake: Notify,
-    /// Something was received since the last heartbeat.
+    /// Something that keeps the session alive was received since the last heartbeat.
     pub(crate) touched: AtomicBool,
     /// 0 before there is one.
     pub(crate) session: AtomicI64,
@@ -68,6 +68,12 @@ impl Connection {
             session: AtomicI64::new(0),
         }
     }
+}
+
+/// Whether a request says that its client is well. As in ZooKeeper, logging in does not: a client
+/// that loops in a SASL exchange that leads nowhere (kazoo does) is ended by its session's timeout.
+fn keeps_session_alive(op: OpCode) -> bool {
+    !matches!(op, OpCode::AUTH | OpCode::SASL)
 }
 
 /// Why a connection's task ended, other than by the client or the pipeline.
@@ -218,15 +224,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
             now: Instant::now(),
         };
         let mut any = false;
+        let mut alive = false;
         let mut frames = 0;
         while pipeline.accepts_more() && !tree.load.is_full() {
             match self.codec.decode(&mut self.input)? {
                 None => break,
-                Some(Inbound::Connect(request)) => pipeline.on_connect(&mut cx, request),
+                Some(Inbound::Connect(request)) => {
+                    alive = true;
+                    pipeline.on_connect(&mut cx, request);
+                }
                 Some(Inbound::Frame(frame)) => {
                     frames += 1;
-                    if pipeline.on_frame(&mut cx, frame).is_err() {
-                        pipeline.close(tree);
+                    match pipeline.on_frame(&mut cx, frame) {
+                        Ok(op) => alive |= keeps_session_alive(op),
+                        Err(_) => pipeline.close(tree),
                     }
                 }
                 Some(Inbound::FourLetterWord(word)) => {
@@ -243,7 +254,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
         drop(pipeline);
         drop(view);
         tree.stats.packets_received.fetch_add(frames, Relaxed);
-        if any {
+        if alive {
             self.connection.touched.store(true, Relaxed);
         }
         if self.input.is_empty() {

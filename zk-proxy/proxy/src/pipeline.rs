@@ -326,12 +326,13 @@ impl Pipeline {
 
     // ---- requests
 
-    /// One frame from the client. `Err`: too short to be a request; the connection is to be closed.
+    /// One frame from the client, and what it asks for. `Err`: too short to be a request; the
+    /// connection is to be closed.
     pub(crate) fn on_frame(
         &mut self,
         cx: &mut Context<'_>,
         frame: Bytes,
-    ) -> Result<(), DecodeError> {
+    ) -> Result<OpCode, DecodeError> {
         let mut rest = &frame[..];
         let header = decode_header(&mut rest)?;
         let body = frame.slice(frame.len() - rest.len()..);
@@ -349,7 +350,7 @@ impl Pipeline {
         } else {
             self.dispatch(cx, held);
         }
-        Ok(())
+        Ok(header.op)
     }
 
     fn dispatch(&mut self, cx: &mut Context<'_>, held: Held) {
