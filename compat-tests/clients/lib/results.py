@@ -8,9 +8,12 @@ import contextlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 import traceback
+
+STDERR_CHARACTERS_MAX = 500
 
 
 class MissingTool(Exception):
@@ -50,6 +53,43 @@ class Results:
         else:
             print(f"passed {name}")
             self.passed.append(name)
+
+    def compare(self, ours, real, real_name):
+        """Counts tests, each an (outcome, reason), by what they do on both servers: one that fails
+        on the real server too says nothing about ours."""
+        if not any(outcome == "passed" for outcome, _ in real.values()):
+            self.failed.append(("baseline", f"no test passed on {real_name}"))
+        did_not_run = ("failed", "did not run")
+        for test in sorted(ours.keys() | real.keys()):
+            outcome, reason = ours.get(test, did_not_run)
+            real_outcome, real_reason = real.get(test, did_not_run)
+            if outcome == "passed":
+                self.passed.append(test)
+            elif real_outcome == "passed":
+                print(f"FAILED {test} (passes on {real_name}): {reason}")
+                self.failed.append((test, reason))
+            else:
+                if outcome == "failed":
+                    reason = f"fails on {real_name} too: {real_reason}"
+                print(f"skipped {test}: {reason}")
+                self.skipped.append((test, reason))
+
+    def take_steps(self, command, seconds_max, **options):
+        """Runs a program that prints "ok NAME" and "not ok NAME: REASON", and "done" at its end."""
+        run = subprocess.run(
+            command, capture_output=True, text=True, timeout=seconds_max, **options
+        )
+        print(run.stdout, end="")
+        for line in run.stdout.splitlines():
+            if line.startswith("ok "):
+                self.passed.append(line[3:])
+            elif line.startswith("not ok "):
+                name, _, reason = line[7:].partition(": ")
+                self.failed.append((name, reason))
+        if not run.stdout.endswith("done\n") or (run.returncode != 0 and not self.failed):
+            said = run.stderr[-STDERR_CHARACTERS_MAX:]
+            reason = f"ended with {run.returncode}: {said}"
+            self.failed.append(("the program runs to its end", reason))
 
     def finish(self):
         """Prints the closing line, leaves the results; returns the exit code."""
