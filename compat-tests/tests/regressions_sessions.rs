@@ -9,6 +9,11 @@ use oxkeeper_compat_tests::proto::{Reply, Request, event, mode, op, xid};
 use oxkeeper_compat_tests::server::ServerOptions;
 use oxkeeper_compat_tests::session::{Session, create_request, eventually};
 
+/// Body of a SASL request: a token of no bytes.
+const EMPTY_TOKEN: &[u8] = &[0; 4];
+/// Body of an auth request: type 0, scheme `digest`, `u:p`.
+const DIGEST_AUTH: &[u8] = b"\0\0\0\0\0\0\0\x06digest\0\0\0\x03u:p";
+
 /// <https://github.com/ClickHouse/ClickHouse/issues/116690>
 #[test]
 fn reattach_to_an_unknown_session_is_refused_and_never_answered_with_a_new_one() {
@@ -141,6 +146,31 @@ fn pings_alone_keep_a_session_alive() {
         observer.exists(&node, false).unwrap().is_none()
     });
     s.make(&bed.at("/still-here")).unwrap();
+}
+
+/// kazoo repeats its SASL token for ever where the server offers no SASL: only the session's end
+/// frees it.
+#[test]
+fn logging_in_alone_does_not_keep_a_session_alive() {
+    let bed = Bed::new();
+    let mut observer = bed.session();
+    for (op, xid, body) in [
+        (op::SASL, 1, EMPTY_TOKEN),
+        (op::AUTH, xid::AUTH, DIGEST_AUTH),
+    ] {
+        let mut s = Session::open_with_timeout(bed.addr(), 1_000).unwrap();
+        let node = bed.at(&format!("/of-{op}"));
+        s.create(&node, b"", mode::EPHEMERAL).unwrap();
+        let frame = [&xid.to_be_bytes()[..], &op.to_be_bytes(), body].concat();
+        eventually("the session expires", || {
+            // The write fails once the server has closed the connection.
+            let _ = s.conn.send_frame(&frame);
+            observer.exists(&node, false).unwrap().is_none()
+        });
+        eventually("its connection is closed", || {
+            s.conn.send_frame(&frame).is_err()
+        });
+    }
 }
 
 /// <https://github.com/ClickHouse/ClickHouse/pull/60749>
