@@ -11,7 +11,7 @@ OXKEEPER := $(CARGO_TARGET_DIR)/release/oxkeeper
 export OXKEEPER_BIN := $(OXKEEPER)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check unit compat compat-diff bench packages-run packages-test
+.PHONY: help run build test check unit compat compat-fast compat-diff bench packages-run packages-test
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ run: packages-run build ## Set up, build and start a server: make run ARGS="--cl
 build: ## Build the binary
 	$(CARGO) build --release --workspace
 
-test: packages-test check unit compat ## Set up and pass all tests
+test: packages-test check unit compat-diff compat-fast ## Set up and pass all tests
 
 check: ## Formatting and lints
 	$(CARGO) fmt --all --check
@@ -31,7 +31,13 @@ check: ## Formatting and lints
 unit: build ## Tests of all crates
 	$(CARGO) test --workspace --release
 
-compat: build compat-diff ## Compare with Apache ZooKeeper, and run real clients
+# Each client is run as its users run it; a missing toolchain is a failure.
+CLIENTS := compat-tests/clients/run-all
+compat: packages-test build compat-diff ## Compare with Apache ZooKeeper, and run every real client, into docs/compatibility.md
+	$(CLIENTS) --jobs 1 --write docs/compatibility.md
+
+compat-fast: build ## Run the clients that take a minute or two: kazoo's suite, the C client, zkCli.sh
+	$(CLIENTS) kazoo c zkcli
 
 # Requests from seeds, to Apache ZooKeeper and to this server, compared reply by reply.
 DIFF_ARGS ?= --seeds 0..20

@@ -186,7 +186,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
                 continue;
             }
             let deadline = last_chance.as_mut().or(handshake.as_mut());
-            let shutdown = (!stopping).then(|| cancelled.as_mut());
+            let shutdown = (!stopping).then_some(cancelled.as_mut());
             if self
                 .turn(may_read, deadline, shutdown)
                 .await
