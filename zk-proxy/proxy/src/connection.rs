@@ -180,10 +180,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
                 let limit = if stopping { DRAIN } else { LINGER };
                 last_chance = Some(Box::pin(tokio::time::sleep(limit)));
             }
-            let may_read = mood.accepts_more && !stopping && !self.eof;
-            if may_read && self.tree.load.is_full() && self.output.is_empty() {
-                self.tree.load.room().await;
-                continue;
+            // What may not be decoded is not read either, or the input would grow.
+            let mut may_read = mood.accepts_more && !stopping && !self.eof;
+            if may_read && self.tree.load.is_full() {
+                if self.output.is_empty() {
+                    self.tree.load.room().await;
+                    continue;
+                }
+                may_read = false;
             }
             let deadline = last_chance.as_mut().or(handshake.as_mut());
             let shutdown = (!stopping).then_some(cancelled.as_mut());
