@@ -233,8 +233,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
         let mut any = false;
         let mut alive = false;
         let mut frames = 0;
+        let mut fault = None;
         while pipeline.accepts_more() && !tree.load.is_full() {
-            match self.codec.decode(&mut self.input)? {
+            let decoded = self.codec.decode(&mut self.input).unwrap_or_else(|error| {
+                // What came before the bad frame still counts.
+                fault = Some(error);
+                None
+            });
+            match decoded {
                 None => break,
                 Some(Inbound::Connect(request)) => {
                     alive = true;
@@ -267,7 +273,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
         if self.input.is_empty() {
             self.input = BytesMut::new();
         }
-        Ok(any)
+        fault.map_or(Ok(any), Err)
     }
 
     /// Waits until something can be written or read, or the pipeline has something new. Whether
