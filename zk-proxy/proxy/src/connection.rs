@@ -152,6 +152,7 @@ struct Mood {
     closing: bool,
     opening: bool,
     accepts_more: bool,
+    stalled: bool,
     pending: usize,
 }
 
@@ -166,7 +167,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
         loop {
             let mut mood = self.take_output();
             let stopping = shutdown.is_cancelled();
-            if mood.accepts_more && !stopping && self.decode().map_err(Stop::Codec)? {
+            let may_decode = mood.accepts_more && !stopping && !self.input.is_empty();
+            if (mood.stalled || may_decode) && self.decode().map_err(Stop::Codec)? {
                 mood = self.take_output();
             }
             let finished = mood.closing || self.word.is_some() || (stopping && mood.pending == 0);
@@ -212,25 +214,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
             closing: pipeline.is_closing(),
             opening: pipeline.is_opening(),
             accepts_more: pipeline.accepts_more(),
+            stalled: pipeline.is_stalled() && pipeline.out.is_empty(),
             pending: pipeline.pending(),
         }
     }
 
-    /// Hands received frames to the pipeline while it accepts them. Whether there were any.
+    /// Lets a stalled pipeline go on, and hands it received frames while it accepts them. Whether
+    /// there was anything to do.
     fn decode(&mut self) -> Result<bool, CodecError> {
-        if self.input.is_empty() {
-            return Ok(false);
-        }
         let tree = self.tree;
         let view = tree.view.read();
         let mut pipeline = self.connection.pipeline.lock();
+        let resumes = pipeline.is_stalled() && pipeline.out.is_empty();
         let mut cx = Context {
             tree,
             view: &view,
             requests: &mut self.requests,
             now: Instant::now(),
         };
-        let mut any = false;
+        if resumes {
+            pipeline.pump(&mut cx);
+        }
+        let mut any = resumes;
         let mut alive = false;
         let mut frames = 0;
         let mut fault = None;

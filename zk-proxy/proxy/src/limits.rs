@@ -17,6 +17,10 @@ pub(crate) const CONNECTION_BYTES_MAX: usize = 4 << 20;
 /// Replies waiting for a slow client, in bytes, at which no more of its requests are read.
 pub(crate) const UNSENT_PAUSE_BYTES: usize = 1 << 20;
 
+/// Replies waiting for a slow client at which even requests whose turn has come wait. Higher than the
+/// pause, because a read that waits longer than for its turn may see later writes of its session.
+pub(crate) const UNSENT_STALL_BYTES: usize = 8 << 20;
+
 /// Events waiting for a client that does not read at all: then its connection is closed. Its
 /// session lives on, and what it missed comes with its next setWatches.
 pub(crate) const UNSENT_CLOSE_BYTES: usize = 64 << 20;
@@ -29,5 +33,6 @@ pub(crate) const CHILD_LIST_BUDGET_SHARE: usize = 4;
 
 const _: () =
     assert!(CONNECTION_REQUESTS_MAX < oxkeeper_model::limits::UNACKNOWLEDGED_OUTCOMES_MAX);
-const _: () = assert!(UNSENT_PAUSE_BYTES < UNSENT_CLOSE_BYTES);
+const _: () = assert!(UNSENT_PAUSE_BYTES < UNSENT_STALL_BYTES);
+const _: () = assert!(UNSENT_STALL_BYTES < UNSENT_CLOSE_BYTES);
 const _: () = assert!(CONNECTION_REQUESTS_MAX < OUTSTANDING_REQUESTS_MAX);

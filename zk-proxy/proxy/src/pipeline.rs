@@ -36,6 +36,7 @@ use self::steps::{Held, Pending, PendingRead, Step};
 use crate::connection::ConnectionId;
 use crate::limits::{
     CONNECTION_BYTES_MAX, CONNECTION_REQUESTS_MAX, UNSENT_CLOSE_BYTES, UNSENT_PAUSE_BYTES,
+    UNSENT_STALL_BYTES,
 };
 use crate::stats::ConnectionStats;
 use crate::translate::zxid;
@@ -91,6 +92,8 @@ pub(crate) struct Pipeline {
     /// Writes in `queue` whose values are too large to come back with their changes, so that the
     /// view will not know them.
     large_writes: usize,
+    /// `pump` stopped because of `out`; to be called again when that was taken.
+    stalled: bool,
     /// Bytes of the frames in `queue` and `held`.
     pending_bytes: usize,
     /// Replies and events in the order of the wire, not yet taken by the connection's task.
@@ -111,6 +114,7 @@ impl Pipeline {
             held: VecDeque::new(),
             blockers: 0,
             large_writes: 0,
+            stalled: false,
             pending_bytes: 0,
             out: BytesMut::new(),
             woken: false,
@@ -159,6 +163,7 @@ impl Pipeline {
         self.held.clear();
         self.blockers = 0;
         self.large_writes = 0;
+        self.stalled = false;
         self.pending_bytes = 0;
     }
 
@@ -330,11 +335,21 @@ impl Pipeline {
         self.stats.sent += 1;
     }
 
-    /// Answers whatever is answerable now, in order, and looks at what was held back.
-    fn pump(&mut self, cx: &mut Context<'_>) {
+    /// Answers whatever is answerable now, in order, and looks at what was held back. Stalls when
+    /// more replies have gathered than the client takes.
+    pub(crate) fn pump(&mut self, cx: &mut Context<'_>) {
+        self.stalled = false;
         loop {
-            while self.answer_first(cx) {}
+            while self.out.len() < UNSENT_STALL_BYTES && self.answer_first(cx) {}
+            if self.out.len() >= UNSENT_STALL_BYTES {
+                self.stalled = !self.queue.is_empty() || !self.held.is_empty();
+                return;
+            }
             if self.blockers > 0 || !matches!(self.phase, Phase::Open(_)) {
+                return;
+            }
+            if self.out.len() >= UNSENT_PAUSE_BYTES {
+                self.stalled = !self.held.is_empty();
                 return;
             }
             match self.held.pop_front() {
@@ -342,6 +357,11 @@ impl Pipeline {
                 None => return,
             }
         }
+    }
+
+    /// Whether something could be answered as soon as the client has taken what waits for it.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stalled
     }
 
     /// Answers the first request of the queue if it can be answered.
