@@ -11,7 +11,8 @@ OXKEEPER := $(CARGO_TARGET_DIR)/release/oxkeeper
 export OXKEEPER_BIN := $(OXKEEPER)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check unit compat compat-fast compat-diff bench packages-run packages-test
+.PHONY: help run build test check unit compat compat-diff clients clients-fast bench
+.PHONY: packages-run packages-test packages-compat
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +23,7 @@ run: packages-run build ## Set up, build and start a server: make run ARGS="--cl
 build: ## Build the binary
 	$(CARGO) build --release --workspace
 
-test: packages-test check unit compat-fast ## Set up and pass all tests
+test: packages-test check unit clients-fast ## Set up and pass all tests
 
 check: ## Formatting and lints
 	$(CARGO) fmt --all --check
@@ -31,13 +32,14 @@ check: ## Formatting and lints
 unit: build ## Tests of all crates
 	$(CARGO) test --workspace --release
 
-# Each client is run as its users run it; a missing toolchain is a failure.
-CLIENTS := compat-tests/clients/run-all
-compat: packages-test build compat-diff ## Compare with Apache ZooKeeper, and run every real client, into docs/compatibility.md
-	$(CLIENTS) --jobs 1 --write docs/compatibility.md
+compat: packages-compat build compat-diff clients ## Compare with Apache ZooKeeper, run all clients
 
-compat-fast: build ## Run the clients that take a minute or two: kazoo's suite, the C client, zkCli.sh
-	$(CLIENTS) kazoo c zkcli
+# One client by itself, on a server that runs already: compat-tests/clients/kazoo/run HOST:PORT
+clients: build ## Run all real clients, into docs/compatibility.md
+	compat-tests/clients/run-all --write docs/compatibility.md
+
+clients-fast: build ## Run the real clients that need no further toolchain
+	compat-tests/clients/run-all kazoo c zkcli
 
 # Requests from seeds, to Apache ZooKeeper and to this server, compared reply by reply.
 DIFF_ARGS ?= --seeds 0..20
@@ -54,3 +56,6 @@ packages-run:
 
 packages-test:
 	@.ci/packages test
+
+packages-compat:
+	@.ci/packages compat

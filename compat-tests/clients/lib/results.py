@@ -14,6 +14,8 @@ import time
 import traceback
 
 STDERR_CHARACTERS_MAX = 500
+# Tests that want what this setting lacks (an ensemble, TLS, SASL) are few.
+BASELINE_FAILED_SHARE_MAX = 0.25
 
 
 class MissingTool(Exception):
@@ -56,9 +58,11 @@ class Results:
 
     def compare(self, ours, real, real_name):
         """Counts tests, each an (outcome, reason), by what they do on both servers: one that fails
-        on the real server too says nothing about ours."""
-        if not any(outcome == "passed" for outcome, _ in real.values()):
-            self.failed.append(("baseline", f"no test passed on {real_name}"))
+        on the real server too says nothing about ours. Where many do, the run itself is broken."""
+        good = sum(outcome == "passed" for outcome, _ in real.values())
+        bad = sum(outcome == "failed" for outcome, _ in real.values())
+        if good == 0 or bad > (good + bad) * BASELINE_FAILED_SHARE_MAX:
+            self.failed.append(("baseline", f"{bad} tests fail on {real_name}, {good} pass"))
         did_not_run = ("failed", "did not run")
         for test in sorted(ours.keys() | real.keys()):
             outcome, reason = ours.get(test, did_not_run)

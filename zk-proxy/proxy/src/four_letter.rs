@@ -22,7 +22,8 @@ use crate::watch::Kinds;
 pub(crate) const VERSION: &str = concat!(
     "3.9.5-oxkeeper-",
     env!("CARGO_PKG_VERSION"),
-    ", built on 2026-11-22"
+    ", built on ",
+    env!("OXKEEPER_BUILT")
 );
 
 /// ZooKeeper's trace mask, which has no meaning here.

