@@ -6,6 +6,7 @@ use tokio_util::codec::Decoder;
 use crate::client::decode_reply;
 use crate::codec::{Inbound, ServerCodec};
 use crate::connect::ConnectResponse;
+use crate::jute::DecodeError;
 use crate::ops::OpCode;
 use crate::request::{Request, decode_body, decode_header};
 
@@ -46,13 +47,30 @@ fn as_body(op: OpCode, body: &[u8]) {
         return;
     };
     assert_eq!(request.op(), op, "a request knows its operation");
+    let encoded = encoded(&request);
+    let again = match decode_encoded(op, &encoded) {
+        Ok(again) => again,
+        // A TTL create inside a multi may be another create in truth, and those need a list.
+        Err(DecodeError::NullAccessList) => return,
+        Err(error) => panic!("{error}: {request:?}"),
+    };
+    // Characters beyond 16 bits do not survive jute, so only the second round is the same for sure.
+    let encoded_again = self::encoded(&again);
+    let third = decode_encoded(op, &encoded_again);
+    assert_eq!(third.as_ref(), Ok(&again), "encoding and decoding agree");
+}
+
+fn encoded(request: &Request<'_>) -> BytesMut {
     let mut encoded = BytesMut::new();
-    crate::client::encode_request(&mut encoded, 7, &request);
+    crate::client::encode_request(&mut encoded, 7, request);
     encoded.advance(4);
-    let mut frame = &encoded[..];
-    assert_eq!(decode_header(&mut frame).map(|header| header.op), Ok(op));
-    let again: Result<Request<'_>, _> = decode_body(op, frame);
-    assert_eq!(again.as_ref(), Ok(&request), "encoding and decoding agree");
+    encoded
+}
+
+fn decode_encoded(op: OpCode, mut frame: &[u8]) -> Result<Request<'_>, DecodeError> {
+    let header = decode_header(&mut frame)?;
+    assert_eq!(header.op, op);
+    decode_body(op, frame)
 }
 
 fn as_client(bytes: &[u8]) {
