@@ -123,12 +123,15 @@ def four_letter_word(address, word, timeout_seconds=2.0):
 class Server:
     """A server process. `with Server(kind) as server:` starts it and cleans up."""
 
-    def __init__(self, kind, configuration=None):
+    def __init__(self, kind, configuration=None, jvm_flags=(), port=None):
         if kind not in KINDS:
             raise ServerError(f"{kind} is none of {', '.join(KINDS)}")
         self.kind = kind
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="oxkeeper-clients-"))
         self.configuration = {**CONFIGURATION, **(configuration or {})}
+        # What only ZooKeeper understands.
+        self.jvm_flags = list(jvm_flags)
+        self.wanted_port = port
         self.port = 0
         self.process = None
 
@@ -149,7 +152,7 @@ class Server:
 
     def _start_on_a_free_port(self):
         for attempt in range(1, PORT_ATTEMPTS + 1):
-            self.port = free_port()
+            self.port = self.wanted_port or free_port()
             try:
                 self.start()
                 return
@@ -190,6 +193,7 @@ class Server:
         for key in ("znode.container.checkIntervalMs", "jute.maxbuffer"):
             if key in self.configuration:
                 java.append(f"-D{key}={self.configuration[key]}")
+        java += self.jvm_flags
         java += ["-cp", f"{zookeeper_jars()}/*"]
         return [*java, "org.apache.zookeeper.server.quorum.QuorumPeerMain", config]
 
