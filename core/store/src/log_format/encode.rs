@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use oxkeeper_model::{
-    AclEntry, Command, Entry, Identity, Lifetime, NativeFields, OpError, SeedRecord, SessionId,
+    AclEntry, Command, Entry, Identity, Lifetime, NativeFields, SeedRecord, SessionId,
     SessionWrite, TreeOp,
 };
 
 use super::FORMAT_VERSION;
+use crate::rows::error_code;
 
 const VARINT: u32 = 0;
 const FIXED64: u32 = 1;
@@ -131,7 +132,9 @@ fn tree_op(out: &mut Vec<u8>, op: &TreeOp) {
             optional_sint(out, 2, *expected_version);
         }),
         TreeOp::Get { path } => message(out, 6, |out| string(out, 1, path)),
-        TreeOp::Refused { error } => message(out, 7, |out| uint(out, 1, op_error(*error))),
+        TreeOp::Refused { error } => {
+            message(out, 7, |out| uint(out, 1, u64::from(error_code(*error))))
+        }
     }
 }
 
@@ -194,22 +197,6 @@ fn lifetime_fields(lifetime: Lifetime) -> (u64, u64) {
         Lifetime::Ephemeral => (1, 0),
         Lifetime::Container => (2, 0),
         Lifetime::Ttl { ttl_ms } => (3, ttl_ms),
-    }
-}
-
-fn op_error(error: OpError) -> u64 {
-    match error {
-        OpError::NoNode => 1,
-        OpError::NoAuth => 2,
-        OpError::BadVersion => 3,
-        OpError::NoChildrenForEphemerals => 4,
-        OpError::NodeExists => 5,
-        OpError::NotEmpty => 6,
-        OpError::InvalidAcl => 7,
-        OpError::BadArguments => 8,
-        OpError::Unimplemented => 9,
-        OpError::ReconfigDisabled => 10,
-        OpError::Garbled => 11,
     }
 }
 

@@ -187,6 +187,7 @@ const ERRORS: [(u8, OpError); 11] = [
     (11, OpError::Garbled),
 ];
 
+/// The number of an error wherever it is persisted: rows, log entries (`OpError` of log.proto), digests.
 pub(crate) fn error_code(error: OpError) -> u8 {
     match error {
         OpError::NoNode => 1,
