@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -28,6 +29,13 @@ def need_tool(tool, package):
     if found is None:
         raise MissingTool(f"{tool} is missing: install {package}")
     return found
+
+
+def end_within(seconds):
+    """Bounds a whole run. At its end, and on SIGTERM, the run still cleans up behind itself."""
+    signal.signal(signal.SIGALRM, lambda *_: sys.exit(f"not done within {seconds} s"))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.alarm(seconds)
 
 
 class Results:

@@ -237,8 +237,8 @@ class Server:
 
 
 class Control:
-    """Lets another process stop and start the server: a Unix socket that takes one word, `stop` or
-    `start`, and answers `ok` when that has happened, else what went wrong.
+    """Lets another process stop and start the server: a Unix socket that takes one word, `stop`,
+    `kill` or `start`, and answers `ok` when that has happened, else what went wrong.
 
     `serve_once` must be called from the thread that started the server: the kernel ends a server
     when the thread that started it ends.
@@ -267,10 +267,12 @@ class Control:
         try:
             if word == "stop":
                 self.server.stop()
+            elif word == "kill":
+                self.server.kill()
             elif word == "start":
                 self.server.start()
             else:
-                return f"{word!r} is neither stop nor start"
+                return f"{word!r} is none of stop, kill, start"
             return "ok"
         except (ServerError, OSError) as error:
             return str(error)
@@ -285,3 +287,12 @@ def ask_control(path, word):
         answer = connection.recv(65536).decode()
     if answer != "ok":
         raise ServerError(answer or "the control closed without an answer")
+
+
+def crash_and_restart():
+    """Ends the server that `with-server` runs with SIGKILL, and starts it on the same port and data."""
+    control = os.environ.get("SERVER_CONTROL")
+    if control is None:
+        raise ServerError("SERVER_CONTROL is not set: run this by with-server")
+    for word in ("kill", "start"):
+        ask_control(control, word)
