@@ -95,6 +95,9 @@ const NO_AUTH_PLUGINS: &str =
 
 fn meaning(key: &str) -> Meaning {
     match key {
+        "sessionRequireClientSASLAuth" | "enforce.auth.enabled" => {
+            Meaning::Applies(|_, text| refuse_enforcement(text))
+        }
         "clientPort" => sets!(client_port),
         "clientPortAddress" => sets!(client_address),
         "dataDir" => sets!(data_dir, own_folder_in),
@@ -157,7 +160,6 @@ fn why_ignored(key: &str) -> &'static str {
         "DigestAuthenticationProvider.digestAlg" => "the digest is always SHA1",
         "DigestAuthenticationProvider.enabled" => "the digest scheme is always there",
         "serverCnxnFactory" => "there is one way to serve connections",
-        "sessionRequireClientSASLAuth" => NO_AUTH_PLUGINS,
         "clientPortListenBacklog" => "the queue of new connections has a fixed length",
         _ => why_family_ignored(key),
     }
@@ -236,6 +238,16 @@ fn yes_or_no(text: &str) -> Result<bool, String> {
             "`{text}` is not allowed here: give `true` or `false`"
         )),
     }
+}
+
+/// Serving without what is asked for would let in whom the operator wants out.
+fn refuse_enforcement(text: &str) -> Result<(), String> {
+    if yes_or_no(text)? {
+        return Err("authentication cannot be enforced yet: \
+                    remove this to serve clients that do not authenticate too"
+            .to_owned());
+    }
+    Ok(())
 }
 
 struct Property {

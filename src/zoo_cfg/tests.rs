@@ -115,3 +115,17 @@ fn the_last_of_two_equal_keys_wins() {
         2
     );
 }
+
+#[test]
+fn enforced_authentication_is_refused_and_not_ignored() {
+    for key in [
+        "enforce.auth.enabled",
+        "zookeeper.sessionRequireClientSASLAuth",
+    ] {
+        let error = parse("zoo.cfg", &format!("{key}=true"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with(&format!("zoo.cfg:1: {key}: ")), "{error}");
+        assert!(parse("zoo.cfg", &format!("{key}=false")).is_ok());
+    }
+}
