@@ -382,24 +382,43 @@ fn permissions_belong_to_identities() {
     shard.ok(&mut eve, delete("/bob/open"));
 }
 
-#[test]
-fn versions_skip_minus_one() {
+/// A shard whose only record is this root.
+fn shard_with_root(record: oxkeeper_model::Record) -> Shard {
     let mut shard = Shard::new();
-    let mut seeded = seed(0);
-    seeded.head.modifications_count = -3;
-    seeded.head.acl_version = i32::MAX;
     // A second genesis changes nothing, so this shard starts with its own.
     let disk = crate::MemoryStore::new();
     shard.state = crate::ShardState::open(oxkeeper_model::ShardId(0), disk.clone()).expect("open");
     shard.disk = disk;
     let seed = vec![oxkeeper_model::SeedRecord {
         path: "/".into(),
-        record: seeded,
+        record,
     }];
     shard.apply(vec![oxkeeper_model::Command::Genesis {
         secret: SECRET,
         seed,
     }]);
+    shard
+}
+
+/// <https://github.com/ClickHouse/ClickHouse/pull/99120>
+#[test]
+fn sequence_numbers_go_on_beyond_31_bits() {
+    let mut seeded = seed(0);
+    seeded.head.children.created_ever = i32::MAX as u64;
+    let mut shard = shard_with_root(seeded);
+    let mut client = shard.open();
+    for number in ["2147483647", "2147483648", "2147483649"] {
+        let created = shard.ok(&mut client, sequential("/n-"));
+        assert_eq!(created_path(&created).as_str(), format!("/n-{number}"));
+    }
+}
+
+#[test]
+fn versions_skip_minus_one() {
+    let mut seeded = seed(0);
+    seeded.head.modifications_count = -3;
+    seeded.head.acl_version = i32::MAX;
+    let mut shard = shard_with_root(seeded);
     let mut client = shard.open();
     for version in [-2, 0, 1] {
         shard.ok(&mut client, set("/", ""));
