@@ -238,11 +238,11 @@ impl ConnectionStats {
         self.last_xid = xid;
     }
 
-    pub(crate) fn answered(&mut self, latency: Duration, zxid: i64) {
+    pub(crate) fn answered(&mut self, now: Instant, latency: Duration, zxid: i64) {
         self.sent += 1;
         self.answered += 1;
         self.last_zxid = zxid;
-        self.last_response = self.last_response.max(self.established);
+        self.last_response = now;
         self.last_latency = latency;
         self.total_latency += latency;
         self.max_latency = self.max_latency.max(latency);

@@ -249,7 +249,8 @@ impl Pipeline {
         self.pending_bytes -= arrival.bytes;
         cx.tree.load.answered(1, arrival.bytes);
         let latency = cx.now.saturating_duration_since(arrival.received);
-        self.stats.answered(latency, zxid(cx.view.position()));
+        self.stats
+            .answered(cx.now, latency, zxid(cx.view.position()));
         cx.tree.stats.answered(arrival.header.op, latency);
     }
 }
