@@ -28,10 +28,10 @@ pub struct NodeOptions {
     pub reap_interval_ms: u32,
     /// Most records that one look-up for them deletes. Default 10,000.
     pub reap_records_max: usize,
-    /// A checkpoint starts when so much that is not durable in the store waits. Bytes, default 16 MiB.
+    /// A checkpoint starts when so much that is not durable in the store waits. Bytes, default 32 MiB.
     pub checkpoint_dirty_bytes: usize,
     /// A checkpoint starts after so many commands, which bounds the replay after a crash.
-    /// Default 25,000.
+    /// Default 100,000.
     pub checkpoint_commands: u64,
     /// See [`FailureHook`]. Default: none, the failure is only logged.
     pub on_failure: Option<FailureHook>,
@@ -48,8 +48,8 @@ impl Default for NodeOptions {
             session_tick_ms: 2_000,
             reap_interval_ms: 60_000,
             reap_records_max: 10_000,
-            checkpoint_dirty_bytes: 16 << 20,
-            checkpoint_commands: 25_000,
+            checkpoint_dirty_bytes: 32 << 20,
+            checkpoint_commands: 100_000,
             on_failure: None,
         }
     }
