@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use oxkeeper_model::{
-    Attachment, ChangeSet, CloseOutcome, Head, Path, Revision, SessionError, SessionGrant,
-    SessionId, SessionPassword, SessionWrite, WriteOutcome, WriteSeq,
+    Attachment, ChangeSet, CloseOutcome, Path, Revision, SessionError, SessionGrant, SessionId,
+    SessionPassword, SessionWrite, SharedHead, WriteOutcome, WriteSeq,
 };
 use thiserror::Error;
 
@@ -62,7 +62,7 @@ pub enum Query {
 /// A record as a query found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
-    pub head: Head,
+    pub head: SharedHead,
     /// `None` unless values were asked for; `Some(None)` is the null value.
     pub value: Option<Option<Bytes>>,
 }
@@ -70,7 +70,7 @@ pub struct Fetched {
 /// A record with the names of its direct children, sorted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChildNames {
-    pub head: Head,
+    pub head: SharedHead,
     pub names: Vec<Box<str>>,
 }
 

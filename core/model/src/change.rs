@@ -1,20 +1,27 @@
 //! What a transaction changed, in the form that caches and watches need.
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
-use crate::{Acl, Head, Path, Revision, SessionId};
+use crate::{Acl, Path, Revision, SessionId, SharedHead};
 
 /// All changes of one revision, in the order of the operations. Empty for a failed transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangeSet {
     pub revision: Revision,
-    pub changes: Vec<Change>,
+    pub changes: Changes,
     /// Parents whose children counters moved, with their heads after the whole transaction,
     /// each once; not the ones that were deleted by it.
-    pub parents: Vec<(Path, Head)>,
+    pub parents: Parents,
     /// The session that ended with this revision.
     pub session_ended: Option<SessionId>,
 }
+
+/// In the order of the operations. Most transactions have one.
+pub type Changes = SmallVec<[Change; 1]>;
+
+/// Parents with their heads.
+pub type Parents = SmallVec<[(Path, SharedHead); 1]>;
 
 /// One record's change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +29,7 @@ pub struct Change {
     pub path: Path,
     pub kind: ChangeKind,
     /// The head after the change; of a deleted record, the last one it had.
-    pub head: Head,
+    pub head: SharedHead,
     /// The parent's access list at that moment, for created and deleted records.
     pub parent_acl: Option<Acl>,
     pub value: ChangedValue,

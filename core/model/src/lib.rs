@@ -19,7 +19,7 @@ pub mod placement;
 mod record;
 
 pub use acl::{Acl, AclEntry, Identities, Identity, Permission, SUPER_SCHEME, permits};
-pub use change::{Change, ChangeKind, ChangeSet, ChangedValue};
+pub use change::{Change, ChangeKind, ChangeSet, ChangedValue, Changes, Parents};
 pub use command::{Command, Entry, Ops, SeedRecord, SessionPassword, SessionWrite, TreeOp};
 pub use ids::{Attachment, NodeId, Offset, Revision, SessionId, ShardId, Term, WriteSeq};
 pub use outcome::{
@@ -27,4 +27,4 @@ pub use outcome::{
     WriteOutcome, WriteRefusal,
 };
 pub use path::{Path, name_of, parent_of};
-pub use record::{Children, Head, Lifetime, NativeFields, Record};
+pub use record::{Children, Head, Lifetime, NativeFields, Record, SharedHead};

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use thiserror::Error;
 
-use crate::{Attachment, Head, Path, Revision, SessionId, SessionPassword, WriteSeq};
+use crate::{Attachment, Path, Revision, SessionId, SessionPassword, SharedHead, WriteSeq};
 
 /// Why an operation of a transaction failed. Nothing of the transaction then took effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
@@ -40,18 +40,18 @@ pub enum OpResult {
     /// `path` has the sequential suffix.
     Created {
         path: Path,
-        head: Head,
+        head: SharedHead,
     },
     ValueSet {
-        head: Head,
+        head: SharedHead,
     },
     AclSet {
-        head: Head,
+        head: SharedHead,
     },
     Deleted,
     Checked,
     Got {
-        head: Head,
+        head: SharedHead,
         value: Option<Bytes>,
     },
 }

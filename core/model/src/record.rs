@@ -1,5 +1,7 @@
 //! A record: its head (everything a `Stat` shows, and the access list) and its value.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::{Acl, Revision, SessionId};
@@ -38,6 +40,9 @@ pub struct NativeFields {
     /// (index name, secondary key), in the order they were given.
     pub secondary_indexes: Vec<(Box<str>, Box<str>)>,
 }
+
+/// A head as it was at some revision; whoever keeps it shares it.
+pub type SharedHead = Arc<Head>;
 
 /// Everything about a record but its value.
 #[derive(Clone, Debug, PartialEq, Eq)]

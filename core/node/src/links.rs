@@ -167,6 +167,7 @@ fn change_set_bytes(set: &ChangeSet) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use oxkeeper_model::{Changes, Parents};
     use std::sync::Mutex;
 
     #[derive(Clone, Default)]
@@ -192,8 +193,8 @@ mod tests {
     fn empty(revision: u64) -> Arc<ChangeSet> {
         Arc::new(ChangeSet {
             revision: Revision(revision),
-            changes: vec![],
-            parents: vec![],
+            changes: Changes::new(),
+            parents: Parents::new(),
             session_ended: None,
         })
     }
@@ -261,8 +262,8 @@ mod tests {
         assert!(history.bytes <= HISTORY_BYTES_MAX);
     }
 
-    fn head() -> oxkeeper_model::Head {
-        oxkeeper_client::contract::root().record.head
+    fn head() -> oxkeeper_model::SharedHead {
+        oxkeeper_client::contract::root().record.head.into()
     }
 
     #[test]

@@ -5,8 +5,10 @@
 //! once, whatever happened to it in between. A transaction of several operations keeps a journal
 //! while it runs, so that a failure puts back exactly what was there.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use oxkeeper_model::{Acl, Head, Lifetime, Path, Revision, SessionId};
+use oxkeeper_model::{Acl, Head, Lifetime, Path, Revision, SessionId, SharedHead};
 use rustc_hash::FxHashMap;
 
 use crate::StateError;
@@ -26,7 +28,7 @@ pub(crate) struct SlotId(u32);
 struct Slot {
     path: Path,
     /// `None`: deleted by the entry that is being applied, or the slot is free.
-    head: Option<Head>,
+    head: Option<SharedHead>,
     /// Index in `touched`; `None`: as in the store.
     touched: Option<u32>,
     /// Used since the last eviction.
@@ -60,7 +62,7 @@ enum NewValue {
 #[derive(Debug)]
 struct Undo {
     slot: SlotId,
-    head: Option<Head>,
+    head: Option<SharedHead>,
     /// The value the entry had set before, if the slot was touched before.
     value: Option<NewValue>,
 }
@@ -128,10 +130,10 @@ impl Records {
         let Some(head) = load(store, acls, &self.key)? else {
             return Ok(None);
         };
-        Ok(Some(self.add_slot(Path::from(path), Some(head))))
+        Ok(Some(self.add_slot(Path::from(path), Some(head.into()))))
     }
 
-    fn add_slot(&mut self, path: Path, head: Option<Head>) -> SlotId {
+    fn add_slot(&mut self, path: Path, head: Option<SharedHead>) -> SlotId {
         let content = Slot {
             path: path.clone(),
             head,
@@ -158,12 +160,12 @@ impl Records {
     }
 
     /// `None` if the record was deleted by this entry.
-    pub(crate) fn head(&self, slot: SlotId) -> Option<&Head> {
+    pub(crate) fn head(&self, slot: SlotId) -> Option<&SharedHead> {
         self.slots[slot.0 as usize].head.as_ref()
     }
 
     /// The head, if the record is in memory; for reads between entries.
-    pub(crate) fn cached(&self, path: &str) -> Option<&Head> {
+    pub(crate) fn cached(&self, path: &str) -> Option<&SharedHead> {
         self.by_path.get(path).and_then(|&slot| self.head(slot))
     }
 
@@ -212,7 +214,7 @@ impl Records {
     /// The head, to be changed. The record must be there.
     pub(crate) fn head_mut(&mut self, slot: SlotId) -> Option<&mut Head> {
         self.touch(slot);
-        self.slots[slot.0 as usize].head.as_mut()
+        self.slots[slot.0 as usize].head.as_mut().map(Arc::make_mut)
     }
 
     /// Notes that `revision` moved a record's children counters; says whether that is news.
@@ -253,7 +255,7 @@ impl Records {
     }
 
     /// Adds a record at a path that has none.
-    pub(crate) fn insert(&mut self, path: Path, head: Head, value: Option<Bytes>) -> SlotId {
+    pub(crate) fn insert(&mut self, path: Path, head: SharedHead, value: Option<Bytes>) -> SlotId {
         let slot = match self.by_path.get(&path) {
             Some(&slot) => slot,
             None => self.add_slot(path, None),
@@ -266,19 +268,24 @@ impl Records {
     }
 
     /// Sets the value; the head's `value_bytes` too, nothing else of it.
-    pub(crate) fn set_value(&mut self, slot: SlotId, value: Option<Bytes>) -> Option<&mut Head> {
+    pub(crate) fn set_value(
+        &mut self,
+        slot: SlotId,
+        value: Option<Bytes>,
+    ) -> Option<&mut SharedHead> {
         let at = self.touch(slot);
-        let head = self.slots[slot.0 as usize].head.as_mut()?;
+        let shared = self.slots[slot.0 as usize].head.as_mut()?;
+        let head = Arc::make_mut(shared);
         let bytes = value.as_ref().map(|value| value.len() as u32);
         self.counters.data_bytes -= u64::from(head.value_bytes.unwrap_or(0));
         self.counters.data_bytes += u64::from(bytes.unwrap_or(0));
         head.value_bytes = bytes;
         self.touched[at].value = NewValue::Set(value);
-        Some(head)
+        Some(shared)
     }
 
     /// Removes a record; returns its last head.
-    pub(crate) fn remove(&mut self, slot: SlotId) -> Option<Head> {
+    pub(crate) fn remove(&mut self, slot: SlotId) -> Option<SharedHead> {
         let at = self.touch(slot);
         let head = self.slots[slot.0 as usize].head.take()?;
         self.count(slot, &head, false);
@@ -378,12 +385,15 @@ impl Records {
         let slot = &mut self.slots[id.0 as usize];
         to.count_acls(
             before.as_ref().map(|before| &before.acl),
-            slot.head.as_ref(),
+            slot.head.as_deref(),
         );
         let before_place = before
             .as_ref()
             .map_or(ValuePlace::Nowhere, |before| before.value_place);
-        let place = slot.head.as_ref().map_or(ValuePlace::Nowhere, value_place);
+        let place = slot
+            .head
+            .as_deref()
+            .map_or(ValuePlace::Nowhere, value_place);
         keys::head(&mut self.key, &slot.path);
         let value = match value {
             _ if place == ValuePlace::Nowhere => None,

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use oxkeeper_client::{Answer, Query};
 use oxkeeper_model::{
     Attachment, ChangeSet, CloseOutcome, Entry, Head, Lifetime, Offset, Path, Revision,
-    SessionError, SessionGrant, SessionId, ShardId, WriteOutcome, limits,
+    SessionError, SessionGrant, SessionId, ShardId, SharedHead, WriteOutcome, limits,
 };
 use thiserror::Error;
 
@@ -333,13 +333,14 @@ impl<S: KeyValueStore> ShardState<S> {
     }
 
     /// A record's head, between entries.
-    fn head(&self, path: &str) -> Result<Option<Head>, StateError> {
+    fn head(&self, path: &str) -> Result<Option<SharedHead>, StateError> {
         if let Some(head) = self.records.cached(path) {
             return Ok(Some(head.clone()));
         }
         let mut key = Vec::new();
         keys::head(&mut key, path);
-        crate::records::load(&self.store, &self.acls, &key)
+        let head = crate::records::load(&self.store, &self.acls, &key)?;
+        Ok(head.map(SharedHead::from))
     }
 }
 

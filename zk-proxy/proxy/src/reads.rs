@@ -179,7 +179,7 @@ impl<'a> Reader<'a> {
         match self.view.head(path) {
             Lookup::Present(head) => Ok(Some(head)),
             Lookup::Absent => Ok(None),
-            Lookup::Unknown => Ok(self.fetched(path, false)?.map(|found| &found.head)),
+            Lookup::Unknown => Ok(self.fetched(path, false)?.map(|found| &*found.head)),
         }
     }
 
@@ -227,7 +227,7 @@ impl<'a> Reader<'a> {
             Lookup::Absent => None,
             Lookup::Unknown => self
                 .fetched(path, true)?
-                .map(|found| (&found.head, found.value.as_ref().and_then(Option::as_ref))),
+                .map(|found| (&*found.head, found.value.as_ref().and_then(Option::as_ref))),
         };
         let (head, value) = found.ok_or(Failed(ErrorCode::NO_NODE))?;
         self.require(head, Permission::Read)?;

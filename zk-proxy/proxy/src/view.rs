@@ -4,13 +4,17 @@
 //! readers always see a whole revision. What is not cached is [`Lookup::Unknown`], never a guess:
 //! the reader then asks the shard, and the answer comes back in order.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use hashbrown::HashTable;
 use oxkeeper_client::{ChildNames, Fetched};
-use oxkeeper_model::{Change, ChangeKind, ChangeSet, ChangedValue, Head, Path, Revision};
-use rustc_hash::FxHashMap;
+use oxkeeper_model::{
+    Change, ChangeKind, ChangeSet, ChangedValue, Head, Path, Revision, SharedHead,
+};
+use rustc_hash::FxBuildHasher;
 
 use crate::limits::CHILD_LIST_BUDGET_SHARE;
 
@@ -26,27 +30,33 @@ pub(crate) enum Lookup<T> {
 
 pub(crate) type ChildSet = BTreeSet<Box<str>>;
 
-/// Allocations around a slot beside its texts and value: table entry, head, queue entry.
-const SLOT_OVERHEAD_BYTES: usize = 480;
+/// What a slot takes beside its text, value and children: itself, its table entry, its head.
+const SLOT_OVERHEAD_BYTES: usize = 400;
 /// The same for a name in a child list.
 const CHILD_OVERHEAD_BYTES: usize = 40;
 
 pub(crate) struct View {
     /// Last revision that is in the view. Moves with every revision, also of failed transactions.
     position: Revision,
-    /// Boxed, as a table that grows by doubling has many empty places.
-    slots: FxHashMap<Path, Box<Slot>>,
-    /// Keys in the order in which they are considered for eviction.
-    /// Invariant: holds every key of `slots` exactly once.
-    clock: VecDeque<Path>,
+    /// Places of `slots`, by path. Invariant: holds exactly the taken ones.
+    by_path: HashTable<u32>,
+    /// In no order; the clock hand goes round them.
+    slots: Vec<Option<Slot>>,
+    /// Places of `slots` that are not taken.
+    free: Vec<u32>,
+    /// The place of `slots` that is considered next for eviction.
+    hand: usize,
     /// Sum of `Slot::bytes`.
     used_bytes: usize,
     budget_bytes: usize,
 }
 
 struct Slot {
+    path: Path,
+    /// Of the path.
+    hash: u64,
     /// `None`: there is no such record.
-    head: Option<Head>,
+    head: Option<SharedHead>,
     /// `None`: not cached. `Some(None)`: null.
     value: Option<Option<Bytes>>,
     /// `None`: not cached.
@@ -59,39 +69,47 @@ struct Slot {
 }
 
 impl Slot {
-    fn new(head: Option<Head>) -> Self {
-        Self {
-            head,
-            value: None,
-            children: None,
-            children_bytes: 0,
-            referenced: AtomicBool::new(false),
-            bytes: 0,
-        }
-    }
-
     fn touch(&self) {
         if !self.referenced.load(Ordering::Relaxed) {
             self.referenced.store(true, Ordering::Relaxed);
         }
     }
 
-    fn measure(&self, path: &str) -> usize {
-        let value = self
-            .value
-            .as_ref()
-            .and_then(Option::as_ref)
-            .map_or(0, Bytes::len);
-        SLOT_OVERHEAD_BYTES + path.len() + value + self.children_bytes
+    /// There is no such record, or nothing is known of it yet.
+    fn clear(&mut self) {
+        self.head = None;
+        self.value = None;
+        self.children = None;
+        self.children_bytes = 0;
+        *self.referenced.get_mut() = false;
     }
+
+    fn set_value(&mut self, value: &ChangedValue) {
+        match value {
+            ChangedValue::Set(value) => self.value = Some(value.clone()),
+            ChangedValue::Omitted => self.value = None,
+            ChangedValue::Unchanged => {}
+        }
+    }
+
+    fn measure(&self) -> usize {
+        let value = self.value.as_ref().and_then(Option::as_ref);
+        SLOT_OVERHEAD_BYTES + self.path.len() + value.map_or(0, Bytes::len) + self.children_bytes
+    }
+}
+
+fn hash(path: &str) -> u64 {
+    FxBuildHasher.hash_one(path)
 }
 
 impl View {
     pub(crate) fn new(position: Revision, budget_bytes: usize) -> Self {
         Self {
             position,
-            slots: FxHashMap::default(),
-            clock: VecDeque::new(),
+            by_path: HashTable::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            hand: 0,
             used_bytes: 0,
             budget_bytes,
         }
@@ -111,16 +129,16 @@ impl View {
     }
 
     pub(crate) fn head(&self, path: &str) -> Lookup<&Head> {
-        let Some(slot) = self.slots.get(path) else {
+        let Some(slot) = self.find(path) else {
             return Lookup::Unknown;
         };
         slot.touch();
-        slot.head.as_ref().map_or(Lookup::Absent, Lookup::Present)
+        slot.head.as_deref().map_or(Lookup::Absent, Lookup::Present)
     }
 
     /// The head with the value.
     pub(crate) fn record(&self, path: &str) -> Lookup<(&Head, Option<&Bytes>)> {
-        let Some(slot) = self.slots.get(path) else {
+        let Some(slot) = self.find(path) else {
             return Lookup::Unknown;
         };
         slot.touch();
@@ -133,7 +151,7 @@ impl View {
 
     /// The head with the names of the children.
     pub(crate) fn children(&self, path: &str) -> Lookup<(&Head, &ChildSet)> {
-        let Some(slot) = self.slots.get(path) else {
+        let Some(slot) = self.find(path) else {
             return Lookup::Unknown;
         };
         slot.touch();
@@ -160,20 +178,24 @@ impl View {
     fn apply_change(&mut self, change: &Change) {
         match change.kind {
             ChangeKind::Created => {
-                self.forget(&change.path);
-                self.put_head(&change.path, change.head.clone());
-                self.put_value(change);
-                // A new record has no children, and that is known.
-                self.update(&change.path, |slot| slot.children = Some(ChildSet::new()));
+                self.update(&change.path, |slot| {
+                    slot.clear();
+                    slot.head = Some(change.head.clone());
+                    slot.set_value(&change.value);
+                    // A new record has no children, and that is known.
+                    slot.children = Some(ChildSet::new());
+                });
                 self.change_children_of_parent(&change.path, true);
             }
-            ChangeKind::ValueSet => {
-                self.put_head(&change.path, change.head.clone());
-                self.put_value(change);
-            }
-            ChangeKind::AclSet => self.put_head(&change.path, change.head.clone()),
+            ChangeKind::ValueSet | ChangeKind::AclSet => self.update(&change.path, |slot| {
+                slot.head = Some(change.head.clone());
+                slot.set_value(&change.value);
+            }),
             ChangeKind::Deleted => {
-                self.forget(&change.path);
+                // A record that was never looked at is not worth a slot.
+                if self.find(&change.path).is_some() {
+                    self.update(&change.path, Slot::clear);
+                }
                 self.change_children_of_parent(&change.path, false);
             }
         }
@@ -181,20 +203,15 @@ impl View {
 
     /// Takes in a record that the shard was asked for, `None` if there is none.
     pub(crate) fn insert_fetched(&mut self, path: &Path, fetched: Option<&Fetched>) {
-        match fetched {
-            None => self.update(path, |slot| {
-                *slot = Slot {
-                    bytes: slot.bytes,
-                    ..Slot::new(None)
-                };
-            }),
+        self.update(path, |slot| match fetched {
+            None => slot.clear(),
             Some(fetched) => {
-                self.put_head(path, fetched.head.clone());
+                slot.head = Some(fetched.head.clone());
                 if let Some(value) = &fetched.value {
-                    self.update(path, |slot| slot.value = Some(value.clone()));
+                    slot.value = Some(value.clone());
                 }
             }
-        }
+        });
         self.evict();
     }
 
@@ -209,45 +226,27 @@ impl View {
             .iter()
             .map(|name| name.len() + CHILD_OVERHEAD_BYTES)
             .sum();
-        self.put_head(path, found.head.clone());
-        if bytes <= self.budget_bytes / CHILD_LIST_BUDGET_SHARE {
-            let names = found.names.iter().cloned().collect();
-            self.update(path, |slot| {
-                slot.children = Some(names);
+        let is_kept = bytes <= self.budget_bytes / CHILD_LIST_BUDGET_SHARE;
+        self.update(path, |slot| {
+            slot.head = Some(found.head.clone());
+            if is_kept {
+                slot.children = Some(found.names.iter().cloned().collect());
                 slot.children_bytes = bytes;
-            });
-        }
+            }
+        });
         self.evict();
     }
 
-    fn put_head(&mut self, path: &Path, head: Head) {
+    fn put_head(&mut self, path: &Path, head: SharedHead) {
         self.update(path, |slot| slot.head = Some(head));
-    }
-
-    fn put_value(&mut self, change: &Change) {
-        self.update(&change.path, |slot| match &change.value {
-            ChangedValue::Set(value) => slot.value = Some(value.clone()),
-            ChangedValue::Omitted => slot.value = None,
-            ChangedValue::Unchanged => {}
-        });
-    }
-
-    /// Known to be absent from now on, if anything was known at all; a record that was never
-    /// looked at is not worth a slot.
-    fn forget(&mut self, path: &Path) {
-        if self.slots.contains_key(path) {
-            self.update(path, |slot| {
-                *slot = Slot {
-                    bytes: slot.bytes,
-                    ..Slot::new(None)
-                }
-            });
-        }
     }
 
     fn change_children_of_parent(&mut self, child: &Path, added: bool) {
         let Some(parent) = child.parent() else { return };
-        let Some(slot) = self.slots.get_mut(parent) else {
+        let Some(at) = self.place(parent) else {
+            return;
+        };
+        let Some(slot) = &mut self.slots[at] else {
             return;
         };
         let Some(children) = &mut slot.children else {
@@ -272,35 +271,75 @@ impl View {
         }
     }
 
+    /// Where the slot of a path is.
+    fn place(&self, path: &str) -> Option<usize> {
+        let is_at = |&at: &u32| self.slot(at).is_some_and(|slot| *slot.path == *path);
+        self.by_path.find(hash(path), is_at).map(|&at| at as usize)
+    }
+
+    fn slot(&self, at: u32) -> Option<&Slot> {
+        self.slots[at as usize].as_ref()
+    }
+
+    fn find(&self, path: &str) -> Option<&Slot> {
+        self.slots[self.place(path)?].as_ref()
+    }
+
+    /// Changes the slot of a path; one that is not there yet knows nothing.
     fn update(&mut self, path: &Path, change: impl FnOnce(&mut Slot)) {
-        let slot = match self.slots.get_mut(path) {
-            Some(slot) => slot,
-            None => {
-                self.clock.push_back(path.clone());
-                self.slots
-                    .entry(path.clone())
-                    .or_insert_with(|| Box::new(Slot::new(None)))
-            }
+        let at = self.place(path).unwrap_or_else(|| self.take_place(path));
+        let Some(slot) = &mut self.slots[at] else {
+            return;
         };
         let before = slot.bytes;
         change(slot);
-        slot.bytes = slot.measure(path);
+        slot.bytes = slot.measure();
         self.used_bytes = self.used_bytes + slot.bytes - before;
+    }
+
+    fn take_place(&mut self, path: &Path) -> usize {
+        let hash = hash(path);
+        let slot = Slot {
+            path: path.clone(),
+            hash,
+            head: None,
+            value: None,
+            children: None,
+            children_bytes: 0,
+            referenced: AtomicBool::new(false),
+            bytes: 0,
+        };
+        let at = match self.free.pop() {
+            Some(at) => {
+                self.slots[at as usize] = Some(slot);
+                at
+            }
+            None => {
+                self.slots.push(Some(slot));
+                self.slots.len() as u32 - 1
+            }
+        };
+        let slots = &self.slots;
+        let hash_of = |&at: &u32| slots[at as usize].as_ref().map_or(0, |slot| slot.hash);
+        self.by_path.insert_unique(hash, at, hash_of);
+        at as usize
     }
 
     /// Second-chance eviction until the budget holds: what was read since the hand last passed stays.
     fn evict(&mut self) {
         while self.used_bytes > self.budget_bytes {
-            let Some(path) = self.clock.pop_front() else {
-                return;
-            };
-            let Some(slot) = self.slots.get(&path) else {
-                continue;
-            };
-            if slot.referenced.swap(false, Ordering::Relaxed) {
-                self.clock.push_back(path);
-            } else if let Some(slot) = self.slots.remove(&path) {
+            let at = self.hand;
+            self.hand = (at + 1) % self.slots.len();
+            let is_spared = |slot: &mut Slot| std::mem::take(slot.referenced.get_mut());
+            if let Some(slot) = self.slots[at].take_if(|slot| !is_spared(slot)) {
                 self.used_bytes -= slot.bytes;
+                let entry = self
+                    .by_path
+                    .find_entry(slot.hash, |&place| place as usize == at);
+                if let Ok(entry) = entry {
+                    entry.remove();
+                }
+                self.free.push(at as u32);
             }
         }
     }
@@ -308,14 +347,11 @@ impl View {
     /// The bookkeeping agrees with the slots.
     #[cfg(test)]
     fn check_invariants(&self) {
-        assert_eq!(self.clock.len(), self.slots.len());
-        assert!(self.clock.iter().all(|path| self.slots.contains_key(path)));
-        let used: usize = self
-            .slots
-            .iter()
-            .map(|(path, slot)| slot.measure(path))
-            .sum();
-        assert_eq!(used, self.used_bytes);
+        let taken = || self.slots.iter().flatten();
+        assert_eq!(self.by_path.len(), taken().count());
+        assert_eq!(self.by_path.len() + self.free.len(), self.slots.len());
+        assert!(taken().all(|slot| self.find(&slot.path).is_some()));
+        assert_eq!(taken().map(Slot::measure).sum::<usize>(), self.used_bytes);
     }
 }
 

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use oxkeeper_model::{
-    Attachment, Head, OpError, OpResult, OpResults, Path, Revision, TxnOutcome, WriteSeq,
+    Attachment, Head, OpError, OpResult, OpResults, Path, Revision, SharedHead, TxnOutcome,
+    WriteSeq,
 };
 
 use super::RowError;
@@ -167,9 +168,9 @@ fn put_head(out: &mut Vec<u8>, head: &Head) {
     encode_head(out, head, 0);
 }
 
-fn read_outcome_head(reader: &mut Reader<'_>) -> Result<Head, RowError> {
+fn read_outcome_head(reader: &mut Reader<'_>) -> Result<SharedHead, RowError> {
     let acl = read_acl(reader)?;
-    read_head(reader, |_| Some(acl))
+    Ok(read_head(reader, |_| Some(acl))?.into())
 }
 
 /// Persisted: never renumber.

@@ -270,10 +270,10 @@ fn outcome() -> impl Strategy<Value = TxnOutcome> {
     let result = prop_oneof![
         (text(), head()).prop_map(|(path, head)| OpResult::Created {
             path: Path::from(&*path),
-            head
+            head: head.into()
         }),
-        head().prop_map(|head| OpResult::ValueSet { head }),
-        head().prop_map(|head| OpResult::AclSet { head }),
+        head().prop_map(|head| OpResult::ValueSet { head: head.into() }),
+        head().prop_map(|head| OpResult::AclSet { head: head.into() }),
         Just(OpResult::Deleted),
         Just(OpResult::Checked),
         (
@@ -281,7 +281,7 @@ fn outcome() -> impl Strategy<Value = TxnOutcome> {
             proptest::option::of(proptest::collection::vec(any::<u8>(), 0..9))
         )
             .prop_map(|(head, value)| OpResult::Got {
-                head,
+                head: head.into(),
                 value: value.map(Into::into)
             }),
     ];

@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use oxkeeper_model::{
-    Attachment, ChangeSet, CloseOutcome, Command, Entry, Offset, Path, Revision, SeedRecord,
-    SessionError, SessionGrant, SessionId, SessionPassword, SessionWrite, TxnOutcome, WriteOutcome,
-    WriteRefusal, WriteSeq,
+    Attachment, ChangeSet, Changes, CloseOutcome, Command, Entry, Offset, Parents, Path, Revision,
+    SeedRecord, SessionError, SessionGrant, SessionId, SessionPassword, SessionWrite, TxnOutcome,
+    WriteOutcome, WriteRefusal, WriteSeq,
 };
 use subtle::ConstantTimeEq;
 
@@ -106,7 +106,7 @@ impl<S: KeyValueStore> ShardState<S> {
             head.acl = self.acls.shared(&head.acl);
             self.records.puts = self.records.puts.max(head.version_id);
             self.records
-                .insert(path.clone(), head, record.value.clone());
+                .insert(path.clone(), head.into(), record.value.clone());
         }
     }
 
@@ -377,8 +377,8 @@ impl<S: KeyValueStore> ShardState<S> {
 fn empty(revision: Revision) -> ChangeSet {
     ChangeSet {
         revision,
-        changes: Vec::new(),
-        parents: Vec::new(),
+        changes: Changes::new(),
+        parents: Parents::new(),
         session_ended: None,
     }
 }

@@ -88,7 +88,7 @@ impl<S: KeyValueStore> ShardState<S> {
             &head.children.live,
         )?;
         if let Some(cached) = self.records.cached(path) {
-            equal(&format!("cached head of {path}"), cached, head)?;
+            equal(&format!("cached head of {path}"), &**cached, head)?;
         }
         let value = load_value(&self.store, path, head, value_place(head), &mut Vec::new())
             .map_err(|error| format!("{path}: {error}"))?;

@@ -3,11 +3,13 @@
 //! The order in which an operation's conditions are looked at is part of ZooKeeper's contract
 //! (error priorities): [`oxkeeper_model::TreeOp`] gives it, and each function here keeps it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use oxkeeper_model::{
-    Acl, Change, ChangeKind, ChangedValue, Children, Head, Identity, Lifetime, OpError, OpResult,
-    OpResults, Path, Permission, Revision, SessionId, TreeOp, TxnOutcome, limits, parent_of,
-    permits,
+    Acl, Change, ChangeKind, ChangedValue, Changes, Children, Head, Identity, Lifetime, OpError,
+    OpResult, OpResults, Parents, Path, Permission, Revision, SessionId, SharedHead, TreeOp,
+    TxnOutcome, limits, parent_of, permits,
 };
 use smallvec::SmallVec;
 
@@ -24,14 +26,14 @@ pub(super) struct Tree<'a, S> {
     acls: &'a AclTable,
     revision: Revision,
     now_ms: i64,
-    changes: Vec<Change>,
+    changes: Changes,
     /// Records whose children counters moved, each once.
     parents: SmallVec<[SlotId; 4]>,
 }
 
 pub(super) struct TreeChanges {
-    pub(super) changes: Vec<Change>,
-    pub(super) parents: Vec<(Path, Head)>,
+    pub(super) changes: Changes,
+    pub(super) parents: Parents,
 }
 
 /// Why an operation did not happen: its own conditions, or the store.
@@ -79,7 +81,7 @@ impl<'a, S: KeyValueStore> Tree<'a, S> {
         revision: Revision,
         now_ms: i64,
     ) -> Self {
-        let (changes, parents) = (Vec::new(), SmallVec::new());
+        let (changes, parents) = (Changes::new(), SmallVec::new());
         Self {
             store,
             records,
@@ -195,7 +197,7 @@ impl<'a, S: KeyValueStore> Tree<'a, S> {
         caller: Caller<'_>,
         path: &str,
         permission: Permission,
-    ) -> Result<(SlotId, &Head), Stop> {
+    ) -> Result<(SlotId, &SharedHead), Stop> {
         let slot = self.find(path)?.ok_or(OpError::NoNode)?;
         let head = self.records.head(slot).ok_or(GONE)?;
         if !permits(&head.acl, caller.identities, permission) {
@@ -228,7 +230,7 @@ impl<'a, S: KeyValueStore> Tree<'a, S> {
         if parent_lifetime == Lifetime::Ephemeral {
             return Err(Stop::Op(OpError::NoChildrenForEphemerals));
         }
-        let head = self.new_head(caller.session, new);
+        let head = SharedHead::from(self.new_head(caller.session, new));
         self.move_children(parent, true)?;
         self.records
             .insert(path.clone(), head.clone(), new.value.clone());
@@ -277,12 +279,13 @@ impl<'a, S: KeyValueStore> Tree<'a, S> {
         let (revision, now_ms) = (self.revision, self.now_ms);
         self.records.puts += 1;
         let version_id = self.records.puts;
-        let head = self.records.set_value(slot, value.clone()).ok_or(GONE)?;
+        let shared = self.records.set_value(slot, value.clone()).ok_or(GONE)?;
+        let head = Arc::make_mut(shared);
         head.modified_revision = revision;
         head.modified_at_ms = now_ms;
         head.modifications_count = next_version(head.modifications_count);
         head.version_id = version_id;
-        let head = head.clone();
+        let head = shared.clone();
         self.changes.push(Change {
             path: path.clone(),
             kind: ChangeKind::ValueSet,
@@ -306,7 +309,7 @@ impl<'a, S: KeyValueStore> Tree<'a, S> {
         let head = self.records.head_mut(slot).ok_or(GONE)?;
         head.acl = acl;
         head.acl_version = next_version(head.acl_version);
-        let head = head.clone();
+        let head = self.records.head(slot).ok_or(GONE)?.clone();
         self.changes.push(Change {
             path: path.clone(),
             kind: ChangeKind::AclSet,

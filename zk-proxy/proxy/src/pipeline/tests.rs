@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use oxkeeper_client::Fetched;
 use oxkeeper_model::{
-    Change, ChangeKind, ChangeSet, ChangedValue, Head, OpResults, Path, Revision,
+    Change, ChangeKind, ChangeSet, ChangedValue, OpResults, Parents, Path, Revision, SharedHead,
 };
 use oxkeeper_wire::client::{decode_reply, encode_request};
 use oxkeeper_wire::{DeleteRequest, Request, SetDataRequest, next_frame};
@@ -73,21 +73,23 @@ impl Bench {
     }
 
     /// The shard applies the next revision: a write of `value` to `path`.
-    fn apply_set(&mut self, path: &str, value: &'static [u8]) -> Head {
+    fn apply_set(&mut self, path: &str, value: &'static [u8]) -> SharedHead {
         let revision = self.view.position().next();
         let mut head = tree_seed()[0].record.head.clone();
         head.modified_revision = revision;
         head.value_bytes = Some(value.len() as u32);
+        let head = SharedHead::from(head);
         self.view.apply(&ChangeSet {
             revision,
-            changes: vec![Change {
+            changes: [Change {
                 path: path.into(),
                 kind: ChangeKind::ValueSet,
                 head: head.clone(),
                 parent_acl: None,
                 value: ChangedValue::Set(Some(Bytes::from_static(value))),
-            }],
-            parents: Vec::new(),
+            }]
+            .into(),
+            parents: Parents::new(),
             session_ended: None,
         });
         head
@@ -190,7 +192,7 @@ fn a_read_that_must_ask_holds_back_everything_behind_it() {
     assert_eq!(bench.sent, [asked]);
     assert!(bench.replies().is_empty());
 
-    let head = tree_seed()[0].record.head.clone();
+    let head = tree_seed()[0].record.head.clone().into();
     let found = Fetched {
         head,
         value: Some(Some(Bytes::from_static(b"1"))),

@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
-use oxkeeper_model::{Children, Lifetime};
+use oxkeeper_model::{Children, Lifetime, Parents};
 
 use super::*;
 
 const BUDGET: usize = 1 << 20;
 
-fn head(revision: u64) -> Head {
+fn head(revision: u64) -> SharedHead {
     Head {
         created_revision: Revision(revision),
         modified_revision: Revision(revision),
@@ -22,6 +22,7 @@ fn head(revision: u64) -> Head {
         value_bytes: Some(1),
         native: None,
     }
+    .into()
 }
 
 fn change(path: &str, kind: ChangeKind, revision: u64, value: ChangedValue) -> Change {
@@ -37,8 +38,8 @@ fn change(path: &str, kind: ChangeKind, revision: u64, value: ChangedValue) -> C
 fn revision(number: u64, changes: Vec<Change>) -> ChangeSet {
     ChangeSet {
         revision: Revision(number),
-        changes,
-        parents: Vec::new(),
+        changes: changes.into(),
+        parents: Parents::new(),
         session_ended: None,
     }
 }

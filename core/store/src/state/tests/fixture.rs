@@ -7,8 +7,8 @@ use oxkeeper_client::{Answer, Query};
 use oxkeeper_model::{
     Acl, AclEntry, Attachment, ChangeSet, Children, CloseOutcome, Command, Entry, Head, Identities,
     Identity, Lifetime, OpError, OpResult, Ops, Path, Record, Revision, SeedRecord, SessionGrant,
-    SessionId, SessionWrite, ShardId, Term, TreeOp, TxnOutcome, WriteOutcome, WriteRefusal,
-    WriteSeq,
+    SessionId, SessionWrite, ShardId, SharedHead, Term, TreeOp, TxnOutcome, WriteOutcome,
+    WriteRefusal, WriteSeq,
 };
 
 use crate::{Applied, CommandOutcome, MemoryStore, ShardState};
@@ -219,7 +219,7 @@ impl Shard {
         deleted
     }
 
-    pub(super) fn find(&self, path: &str) -> Option<Head> {
+    pub(super) fn find(&self, path: &str) -> Option<SharedHead> {
         let query = Query::Records {
             paths: vec![path.into()],
             with_values: false,
@@ -230,7 +230,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn head(&self, path: &str) -> Head {
+    pub(super) fn head(&self, path: &str) -> SharedHead {
         self.find(path)
             .unwrap_or_else(|| panic!("no record at {path}"))
     }

@@ -35,7 +35,7 @@ fn a_container_goes_after_its_last_child() {
     let change = applied.change.expect("a revision");
     assert_eq!(change.revision, revision.next());
     assert_eq!(change.changes[0].kind, ChangeKind::Deleted);
-    assert_eq!(change.parents, [("/".into(), shard.head("/"))]);
+    assert_eq!(change.parents[..], [("/".into(), shard.head("/"))]);
     assert_eq!(shard.head("/").children.last_change, change.revision);
     assert!(candidates(&mut shard).is_empty());
     assert!(!shard.reap("/c"), "it is gone");

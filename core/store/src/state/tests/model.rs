@@ -513,7 +513,7 @@ fn follow(view: &mut View, change: &ChangeSet) {
     for change in &change.changes {
         match change.kind {
             ChangeKind::Deleted => view.remove(&*change.path),
-            _ => view.insert(change.path.to_string(), change.head.clone()),
+            _ => view.insert(change.path.to_string(), Head::clone(&change.head)),
         };
         let told = match &change.value {
             ChangedValue::Set(value) => value.as_ref().map(|value| value.len() as u32),
@@ -522,7 +522,7 @@ fn follow(view: &mut View, change: &ChangeSet) {
         assert_eq!(told, change.head.value_bytes);
     }
     for (path, head) in &change.parents {
-        view.insert(path.to_string(), head.clone());
+        view.insert(path.to_string(), Head::clone(head));
     }
 }
 

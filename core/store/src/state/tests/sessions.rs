@@ -299,7 +299,7 @@ fn a_close_deletes_ephemerals_at_one_revision() {
             .all(|change| change.parent_acl.is_some())
     );
     assert_eq!(
-        change.parents,
+        change.parents[..],
         [
             ("/a".into(), shard.head("/a")),
             ("/".into(), shard.head("/"))
