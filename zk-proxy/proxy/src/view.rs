@@ -170,7 +170,7 @@ impl View {
             self.apply_change(change);
         }
         for (path, head) in &set.parents {
-            self.put_head(path, head.clone());
+            self.follow(path, false, |slot| slot.head = Some(head.clone()));
         }
         self.evict();
     }
@@ -178,39 +178,43 @@ impl View {
     fn apply_change(&mut self, change: &Change) {
         match change.kind {
             ChangeKind::Created => {
-                self.update(&change.path, |slot| {
+                let parent_is_read = self.change_children_of_parent(&change.path, true);
+                self.follow(&change.path, parent_is_read, |slot| {
                     slot.clear();
                     slot.head = Some(change.head.clone());
                     slot.set_value(&change.value);
                     // A new record has no children, and that is known.
                     slot.children = Some(ChildSet::new());
                 });
-                self.change_children_of_parent(&change.path, true);
             }
-            ChangeKind::ValueSet | ChangeKind::AclSet => self.update(&change.path, |slot| {
-                slot.head = Some(change.head.clone());
-                slot.set_value(&change.value);
-            }),
+            ChangeKind::ValueSet | ChangeKind::AclSet => {
+                self.follow(&change.path, false, |slot| {
+                    slot.head = Some(change.head.clone());
+                    slot.set_value(&change.value);
+                });
+            }
             ChangeKind::Deleted => {
-                // A record that was never looked at is not worth a slot.
-                if self.find(&change.path).is_some() {
-                    self.update(&change.path, Slot::clear);
-                }
                 self.change_children_of_parent(&change.path, false);
+                if let Some(at) = self.place(&change.path) {
+                    self.change_slot(at, Slot::clear);
+                }
             }
         }
     }
 
     /// Takes in a record that the shard was asked for, `None` if there is none.
     pub(crate) fn insert_fetched(&mut self, path: &Path, fetched: Option<&Fetched>) {
-        self.update(path, |slot| match fetched {
-            None => slot.clear(),
-            Some(fetched) => {
-                slot.head = Some(fetched.head.clone());
-                if let Some(value) = &fetched.value {
-                    slot.value = Some(value.clone());
+        self.update(path, |slot| {
+            match fetched {
+                None => slot.clear(),
+                Some(fetched) => {
+                    slot.head = Some(fetched.head.clone());
+                    if let Some(value) = &fetched.value {
+                        slot.value = Some(value.clone());
+                    }
                 }
             }
+            slot.touch();
         });
         self.evict();
     }
@@ -233,24 +237,20 @@ impl View {
                 slot.children = Some(found.names.iter().cloned().collect());
                 slot.children_bytes = bytes;
             }
+            slot.touch();
         });
         self.evict();
     }
 
-    fn put_head(&mut self, path: &Path, head: SharedHead) {
-        self.update(path, |slot| slot.head = Some(head));
-    }
-
-    fn change_children_of_parent(&mut self, child: &Path, added: bool) {
-        let Some(parent) = child.parent() else { return };
-        let Some(at) = self.place(parent) else {
-            return;
+    /// Says whether the parent was read since the clock hand passed.
+    fn change_children_of_parent(&mut self, child: &Path, added: bool) -> bool {
+        let place = child.parent().and_then(|parent| self.place(parent));
+        let Some(slot) = place.and_then(|at| self.slots[at].as_mut()) else {
+            return false;
         };
-        let Some(slot) = &mut self.slots[at] else {
-            return;
-        };
+        let is_read = *slot.referenced.get_mut();
         let Some(children) = &mut slot.children else {
-            return;
+            return is_read;
         };
         let name = child.name();
         let bytes = name.len() + CHILD_OVERHEAD_BYTES;
@@ -269,6 +269,7 @@ impl View {
             slot.children_bytes = 0;
             slot.children = None;
         }
+        is_read
     }
 
     /// Where the slot of a path is.
@@ -288,6 +289,24 @@ impl View {
     /// Changes the slot of a path; one that is not there yet knows nothing.
     fn update(&mut self, path: &Path, change: impl FnOnce(&mut Slot)) {
         let at = self.place(path).unwrap_or_else(|| self.take_place(path));
+        self.change_slot(at, change);
+    }
+
+    /// Takes in what a write did. A record that nobody has read gets a slot only while there is room,
+    /// or if it is `likely` to be read soon: writes alone push nothing out.
+    fn follow(&mut self, path: &Path, likely: bool, change: impl FnOnce(&mut Slot)) {
+        match self.place(path) {
+            Some(at) => self.change_slot(at, change),
+            None if likely || self.has_room() => self.update(path, change),
+            None => {}
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.used_bytes + 2 * SLOT_OVERHEAD_BYTES <= self.budget_bytes
+    }
+
+    fn change_slot(&mut self, at: usize, change: impl FnOnce(&mut Slot)) {
         let Some(slot) = &mut self.slots[at] else {
             return;
         };

@@ -167,6 +167,42 @@ fn the_budget_holds_and_what_is_read_stays() {
         view.apply(&created(&format!("/cold-{number}"), number));
         assert!(view.used_bytes() <= 64 << 10);
     }
-    assert_eq!(view.head("/cold-2"), Lookup::Unknown);
+    assert_eq!(
+        view.head("/cold-4999"),
+        Lookup::Unknown,
+        "there was no room"
+    );
+    view.check_invariants();
+}
+
+#[test]
+fn a_child_of_a_parent_that_is_read_gets_a_place_in_a_full_view() {
+    let mut view = View::new(Revision(0), 64 << 10);
+    view.apply(&created("/parent", 1));
+    for number in 2..1000 {
+        view.apply(&created(&format!("/cold-{number}"), number));
+    }
+    view.apply(&created("/parent/unread", 1000));
+    assert_eq!(view.head("/parent/unread"), Lookup::Unknown);
+    assert!(matches!(view.children("/parent"), Lookup::Present(_)));
+    view.apply(&created("/parent/read", 1001));
+    assert!(matches!(view.record("/parent/read"), Lookup::Present(_)));
+    assert!(view.used_bytes() <= 64 << 10);
+    view.check_invariants();
+}
+
+#[test]
+fn what_is_fetched_pushes_out_what_was_only_written() {
+    let mut view = View::new(Revision(0), 64 << 10);
+    for number in 1..1000 {
+        view.apply(&created(&format!("/written-{number}"), number));
+    }
+    for number in 0..1000 {
+        let path = Path::from(format!("/fetched-{number}"));
+        let (head, value) = (head(1), Some(None));
+        view.insert_fetched(&path, Some(&Fetched { head, value }));
+        assert!(matches!(view.record(&path), Lookup::Present(_)));
+    }
+    assert_eq!(view.head("/written-1"), Lookup::Unknown);
     view.check_invariants();
 }
