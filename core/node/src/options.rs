@@ -31,7 +31,7 @@ pub struct NodeOptions {
     /// A checkpoint starts when so much that is not durable in the store waits. Bytes, default 32 MiB.
     pub checkpoint_dirty_bytes: usize,
     /// A checkpoint starts after so many commands, which bounds the replay after a crash.
-    /// Default 100,000.
+    /// Default 60,000.
     pub checkpoint_commands: u64,
     /// See [`FailureHook`]. Default: none, the failure is only logged.
     pub on_failure: Option<FailureHook>,
@@ -49,7 +49,7 @@ impl Default for NodeOptions {
             reap_interval_ms: 60_000,
             reap_records_max: 10_000,
             checkpoint_dirty_bytes: 32 << 20,
-            checkpoint_commands: 100_000,
+            checkpoint_commands: 60_000,
             on_failure: None,
         }
     }
