@@ -25,6 +25,7 @@ use crate::auth;
 use crate::four_letter;
 use crate::limits::READ_CHUNK_BYTES;
 use crate::pipeline::{Context, Pipeline};
+use crate::socket::DirectWriter;
 use crate::tree::Tree;
 
 /// How long a closing connection may take to receive its last bytes.
@@ -68,6 +69,15 @@ impl Connection {
             session: AtomicI64::new(0),
         }
     }
+
+    /// Has what the pipeline wrote sent: by the connection's task, or at once if `directly` and
+    /// the task has no part in it.
+    pub(crate) fn send_output(&self, tree: &Tree, directly: bool) {
+        if directly && self.pipeline.lock().write_directly(tree) {
+            return;
+        }
+        self.wake.notify_one();
+    }
 }
 
 /// Whether a request says that its client is well. As in ZooKeeper, logging in does not: a client
@@ -82,13 +92,15 @@ enum Stop {
     Codec(CodecError),
 }
 
-/// Runs a connection until either side ends it.
+/// Runs a connection until either side ends it. `direct` writes to the same stream.
 pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     tree: Arc<Tree>,
     connection: Arc<Connection>,
     stream: S,
+    direct: Option<DirectWriter>,
     shutdown: CancellationToken,
 ) {
+    connection.pipeline.lock().direct = direct;
     let mut task = Task {
         tree: &tree,
         connection: &connection,
@@ -165,11 +177,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
         // Registered once: all connections share the token's list of who waits for it.
         let mut cancelled = pin!(shutdown.cancelled());
         loop {
-            let mut mood = self.take_output();
             let stopping = shutdown.is_cancelled();
+            let mut mood = self.take_output(stopping);
             let may_decode = mood.accepts_more && !stopping && !self.input.is_empty();
             if (mood.stalled || may_decode) && self.decode().map_err(Stop::Codec)? {
-                mood = self.take_output();
+                mood = self.take_output(stopping);
             }
             let finished = mood.closing || self.word.is_some() || (stopping && mood.pending == 0);
             if (finished || self.eof) && self.output.is_empty() {
@@ -204,12 +216,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
     }
 
     /// Takes what the pipeline wrote, if everything before it is sent.
-    fn take_output(&mut self) -> Mood {
+    fn take_output(&mut self, stopping: bool) -> Mood {
         let mut pipeline = self.connection.pipeline.lock();
         pipeline.woken = false;
         if self.output.is_empty() {
             self.output = std::mem::take(&mut pipeline.out);
         }
+        pipeline.direct_allowed = self.output.is_empty() && !stopping && !self.eof;
         Mood {
             closing: pipeline.is_closing(),
             opening: pipeline.is_opening(),

@@ -20,6 +20,10 @@ use crate::tree::{ADMIN_TOKEN, Tree};
 use crate::view::View;
 use crate::watch::{Fired, NodeEvent};
 
+/// Replies to so many connections at once are written here; to more, by their tasks, which can be on
+/// several threads.
+const DIRECT_WRITES_MAX: usize = 2;
+
 pub(crate) struct Consumer {
     tree: Arc<Tree>,
     /// Requests that a step made; reused.
@@ -40,8 +44,9 @@ impl LinkSink for Consumer {
                 self.handle(&tree, &mut view, now, event);
             }
         }
+        let directly = self.to_wake.len() <= DIRECT_WRITES_MAX;
         for connection in self.to_wake.drain(..) {
-            connection.wake.notify_one();
+            connection.send_output(&tree, directly);
         }
     }
 

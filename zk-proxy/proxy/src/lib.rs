@@ -7,7 +7,7 @@
 //! Entry types: [`Proxy`], started with [`ProxyOptions`]; [`tree_seed`] has the records that a tree
 //! starts with.
 //!
-//! Inside: `connection` moves bytes, `pipeline` keeps one connection's requests in order, `writes` and
+//! Inside: `connection` moves bytes (over `socket`), `pipeline` keeps one connection's requests in order, `writes` and
 //! `reads` translate, `consumer` receives what the shard says, `view` and `watch` are what it keeps up
 //! to date.
 
@@ -22,6 +22,7 @@ mod pipeline;
 mod reads;
 mod seed;
 mod server;
+mod socket;
 mod stats;
 mod translate;
 mod tree;

@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use oxkeeper_client::{Answer, Query, Request as LinkRequest, Token};
 use oxkeeper_model::{
     AclEntry, Attachment, CloseOutcome, Identities, OpResult, Permission, SessionError,
@@ -38,6 +38,7 @@ use crate::limits::{
     CONNECTION_BYTES_MAX, CONNECTION_REQUESTS_MAX, UNSENT_CLOSE_BYTES, UNSENT_PAUSE_BYTES,
     UNSENT_STALL_BYTES,
 };
+use crate::socket::DirectWriter;
 use crate::stats::ConnectionStats;
 use crate::translate::zxid;
 use crate::tree::Tree;
@@ -100,6 +101,10 @@ pub(crate) struct Pipeline {
     pub(crate) out: BytesMut,
     /// The connection's task was told since it last looked.
     pub(crate) woken: bool,
+    /// To the client; `None` if only the connection's task can write, and at the end.
+    pub(crate) direct: Option<DirectWriter>,
+    /// The connection's task has sent all that it took, and waits for nothing but requests.
+    pub(crate) direct_allowed: bool,
     watched: Watched,
     pub(crate) stats: ConnectionStats,
 }
@@ -118,6 +123,8 @@ impl Pipeline {
             pending_bytes: 0,
             out: BytesMut::new(),
             woken: false,
+            direct: None,
+            direct_allowed: false,
             watched: Watched::default(),
             stats: ConnectionStats::new(now),
         }
@@ -172,6 +179,29 @@ impl Pipeline {
         self.close(tree);
         self.watched.clear(&tree.watches, self.connection);
         self.out.clear();
+        self.direct = None;
+    }
+
+    /// Sends everything in `out` without the connection's task. False if the task must be woken.
+    pub(crate) fn write_directly(&mut self, tree: &Tree) -> bool {
+        let nothing_else = self.direct_allowed && !self.stalled && self.accepts_more();
+        let Some(direct) = self.direct.as_ref().filter(|_| nothing_else) else {
+            return false;
+        };
+        let sent = match self.out.is_empty() {
+            true => 0,
+            // An error shows again when the task writes.
+            false => direct.write(&self.out).unwrap_or(0),
+        };
+        tree.stats.bytes_sent.fetch_add(sent as u64, Relaxed);
+        if sent < self.out.len() {
+            self.out.advance(sent);
+            self.direct_allowed = false;
+            return false;
+        }
+        self.out = BytesMut::new();
+        self.woken = false;
+        true
     }
 
     // ---- the handshake

@@ -19,6 +19,7 @@ use crate::connection::{self, Connection, ConnectionId};
 use crate::consumer::Consumer;
 use crate::monitor;
 use crate::options::ProxyOptions;
+use crate::socket;
 use crate::tree::Tree;
 use crate::view::View;
 
@@ -178,7 +179,8 @@ impl Acceptor {
         tree.connections.insert(id, Arc::clone(&connection));
         let (tree, shutdown) = (Arc::clone(tree), self.shutdown.clone());
         self.tasks.spawn(async move {
-            connection::serve(tree, connection, stream, shutdown).await;
+            let (socket, direct) = socket::share(stream);
+            connection::serve(tree, connection, socket, Some(direct), shutdown).await;
             drop(place);
         });
     }
