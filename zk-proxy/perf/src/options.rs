@@ -25,7 +25,7 @@ pub enum Workload {
     Mixed,
     /// multi of --multi-ops setData.
     Multi,
-    /// One setter, --connections watchers of the same znode; an operation is one event delivered.
+    /// One setter, --connections watchers of the same --depth znodes; an operation is one event delivered.
     Watch,
     /// Connect, open a session, close it, over and over; --depth has no meaning.
     Session,

@@ -69,7 +69,7 @@ pub fn run(mut options: PerfOptions) -> Result<Report, PerfError> {
 fn slot_count(options: &PerfOptions) -> u64 {
     match options.workload {
         Workload::Create | Workload::Session => 0,
-        Workload::Watch => 1,
+        Workload::Watch => options.depth as u64,
         _ => options.znodes,
     }
 }

@@ -39,9 +39,15 @@ pub(crate) enum Expect {
         own: usize,
     },
     /// The watch workload's requests.
-    Arm,
-    ArmPersistent,
-    Fire,
+    Arm {
+        watched: usize,
+    },
+    ArmPersistent {
+        watched: usize,
+    },
+    Fire {
+        watched: usize,
+    },
     CloseSession,
 }
 
@@ -50,10 +56,23 @@ impl Expect {
     pub(crate) fn kind(self) -> Option<Kind> {
         match self {
             Self::Get { .. } => Some(Kind::Get),
-            Self::Set { .. } | Self::Fire => Some(Kind::Set),
+            Self::Set { .. } | Self::Fire { .. } => Some(Kind::Set),
             Self::Create { .. } => Some(Kind::Create),
             Self::Multi { .. } => Some(Kind::Multi),
-            Self::Locate { .. } | Self::Arm | Self::ArmPersistent | Self::CloseSession => None,
+            Self::Locate { .. }
+            | Self::Arm { .. }
+            | Self::ArmPersistent { .. }
+            | Self::CloseSession => None,
+        }
+    }
+
+    /// Which of the watch workload's znodes it is about, if it is one of its requests.
+    pub(crate) fn watched(self) -> Option<usize> {
+        match self {
+            Self::Arm { watched } | Self::ArmPersistent { watched } | Self::Fire { watched } => {
+                Some(watched)
+            }
+            _ => None,
         }
     }
 }
@@ -493,8 +512,8 @@ fn check_plain(slot: u64, stat: &Stat) -> Result<(), String> {
 pub(crate) fn error_name(expect: Expect, code: ErrorCode) -> String {
     let operation = match expect {
         Expect::Locate { .. } => "exists",
-        Expect::Arm => "getData with a watch",
-        Expect::ArmPersistent => "addWatch",
+        Expect::Arm { .. } => "getData with a watch",
+        Expect::ArmPersistent { .. } => "addWatch",
         Expect::CloseSession => "closeSession",
         other => other.kind().map_or("request", Kind::name),
     };

@@ -1,9 +1,11 @@
-//! The watch workload: one setter, all others watch the same znode.
+//! The watch workload: one setter, all others watch the same znodes, as many as the depth says.
 //!
-//! A round: the setter sets; every watcher gets one event and, with one-shot watches, reads again with the watch
-//! set; when all are armed and the setter has its reply, the next round may begin.
+//! A round of a znode: the setter sets; every watcher gets one event and, with one-shot watches, reads again with
+//! the watch set; when all are armed and the setter has its reply, the znode's next round may begin. Rounds of
+//! different znodes do not wait for each other.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use oxkeeper_wire::client::Reply;
 use oxkeeper_wire::{EVENT_STATE_CONNECTED, EVENT_ZXID_NONE, EventType, Request, SetDataRequest};
@@ -21,9 +23,17 @@ const ROUND_LIMIT_NS: u64 = 10_000_000_000;
 /// addWatch's mode for one znode without its descendants.
 const MODE_PERSISTENT: i32 = 0;
 
-const SLOT: u64 = 0;
-
 pub(super) struct Fanout {
+    watched: Vec<Watched>,
+    by_path: HashMap<String, usize>,
+    persistent: bool,
+    /// A watch or an event is lost: the rounds end.
+    pub(super) broken: bool,
+}
+
+/// One znode and its round.
+struct Watched {
+    slot: u64,
     path: String,
     value_bytes: usize,
     watchers: usize,
@@ -41,18 +51,68 @@ pub(super) struct Fanout {
     round: u64,
     /// Of the round's events; all must agree, and agree with the set's reply.
     event_zxid: Option<i64>,
-    /// A watch or an event is lost: the rounds end.
-    pub(super) broken: bool,
 }
 
 impl Fanout {
     pub(super) fn new(options: &PerfOptions, versions: &[i32]) -> Self {
+        let watched: Vec<_> = (0..options.depth)
+            .map(|slot| {
+                let version = versions.get(slot).copied().unwrap_or_default();
+                Watched::new(options, slot as u64, version)
+            })
+            .collect();
+        let paths = watched.iter().map(|watched| watched.path.clone());
         Self {
-            path: slot_path(&options.root, SLOT),
+            by_path: paths.zip(0..).collect(),
+            watched,
+            persistent: options.persistent_watch,
+            broken: false,
+        }
+    }
+
+    pub(super) fn is_armed(&self) -> bool {
+        self.watched.iter().all(Watched::is_armed)
+    }
+
+    /// Events still to come.
+    pub(super) fn awaited(&self) -> usize {
+        match self.broken {
+            true => 0,
+            false => self.watched.iter().map(|watched| watched.awaited).sum(),
+        }
+    }
+
+    /// The znode of an event, the event being as it should; and when its set was due.
+    fn check_event(&mut self, watcher: usize, reply: &Reply<'_>) -> Result<(usize, u64), String> {
+        let event = reply.event().map_err(|fault| format!("event: {fault}"))?;
+        let expected = (EventType::NodeDataChanged as i32, EVENT_STATE_CONNECTED);
+        let path = event.path.as_deref().unwrap_or_default();
+        match self.by_path.get(path) {
+            Some(&at) if (event.kind, event.state) == expected => {
+                self.watched[at].check_event(watcher, reply.zxid)?;
+                Ok((at, self.watched[at].due_ns))
+            }
+            _ => Err(format!("unexpected {event:?}")),
+        }
+    }
+
+    fn check_reply(&mut self, expect: Expect, reply: &Reply<'_>) -> Result<(), String> {
+        let Some(watched) = expect.watched().and_then(|at| self.watched.get_mut(at)) else {
+            return Err(format!("{expect:?} does not belong to the watch workload"));
+        };
+        watched.check_reply(expect, reply)
+    }
+}
+
+impl Watched {
+    fn new(options: &PerfOptions, slot: u64, version: i32) -> Self {
+        Self {
+            slot,
+            path: slot_path(&options.root, slot),
             value_bytes: options.value_bytes,
             watchers: options.connections - 1,
             persistent: options.persistent_watch,
-            version: versions.first().copied().unwrap_or_default(),
+            version,
             set_in_flight: false,
             armed: 0,
             awaited: 0,
@@ -61,21 +121,15 @@ impl Fanout {
             seen: vec![0; options.connections],
             round: 0,
             event_zxid: None,
-            broken: false,
         }
     }
 
-    pub(super) fn is_armed(&self) -> bool {
+    fn is_armed(&self) -> bool {
         self.armed == self.watchers
     }
 
-    /// Events still to come.
-    pub(super) fn awaited(&self) -> usize {
-        if self.broken { 0 } else { self.awaited }
-    }
-
     fn is_ready(&self) -> bool {
-        self.is_armed() && self.awaited == 0 && !self.set_in_flight && !self.broken
+        self.is_armed() && self.awaited == 0 && !self.set_in_flight
     }
 
     fn begin(&mut self, due_ns: u64, now_ns: u64) {
@@ -89,12 +143,7 @@ impl Fanout {
         self.event_zxid = None;
     }
 
-    fn check_event(&mut self, watcher: usize, reply: &Reply<'_>) -> Result<(), String> {
-        let event = reply.event().map_err(|fault| format!("event: {fault}"))?;
-        let expected = (EventType::NodeDataChanged as i32, EVENT_STATE_CONNECTED);
-        if (event.kind, event.state) != expected || event.path.as_deref() != Some(&self.path) {
-            return Err(format!("unexpected {event:?}"));
-        }
+    fn check_event(&mut self, watcher: usize, zxid: i64) -> Result<(), String> {
         if self.seen[watcher] == self.round {
             return Err(format!(
                 "watcher {watcher} got a second event in round {}",
@@ -103,28 +152,26 @@ impl Fanout {
         }
         self.seen[watcher] = self.round;
         self.awaited -= 1;
-        match self.event_zxid.replace(reply.zxid) {
-            Some(zxid) if zxid != reply.zxid => {
-                Err(format!("event zxids {zxid:#x} and {:#x}", reply.zxid))
-            }
+        match self.event_zxid.replace(zxid) {
+            Some(other) if other != zxid => Err(format!("event zxids {other:#x} and {zxid:#x}")),
             _ => Ok(()),
         }
     }
 
     fn check_reply(&mut self, expect: Expect, reply: &Reply<'_>) -> Result<(), String> {
         match expect {
-            Expect::Arm => {
+            Expect::Arm { .. } => {
                 self.armed += 1;
                 self.check_read(reply)
             }
-            Expect::ArmPersistent => {
+            Expect::ArmPersistent { .. } => {
                 self.armed += 1;
                 reply
                     .int()
                     .map(drop)
                     .map_err(|fault| format!("addWatch reply: {fault}"))
             }
-            Expect::Fire => {
+            Expect::Fire { .. } => {
                 self.set_in_flight = false;
                 self.check_fired(reply)
             }
@@ -137,7 +184,9 @@ impl Fanout {
         let (data, stat) = reply
             .data_and_stat()
             .map_err(|fault| format!("getData reply: {fault}"))?;
-        if stat.version != self.version || !is_value(data.unwrap_or_default(), SLOT, stat.version) {
+        if stat.version != self.version
+            || !is_value(data.unwrap_or_default(), self.slot, stat.version)
+        {
             return Err(format!(
                 "version {} after the event, not {}",
                 stat.version, self.version
@@ -166,22 +215,27 @@ impl Fanout {
 }
 
 impl Worker {
-    /// Arms the watch of one connection.
-    pub(super) fn arm(&mut self, at: usize) {
+    /// Arms the watches of one connection.
+    pub(super) fn arm_all(&mut self, at: usize) {
+        let count = self
+            .fanout
+            .as_ref()
+            .map_or(0, |fanout| fanout.watched.len());
+        (0..count).for_each(|watched| self.arm(at, watched));
+    }
+
+    fn arm(&mut self, at: usize, watched: usize) {
         let Some(fanout) = &self.fanout else {
             return;
         };
-        let path = Some(Cow::Borrowed(&*fanout.path));
+        let path = Some(Cow::Borrowed(&*fanout.watched[watched].path));
         let (request, expect) = if fanout.persistent {
-            (
-                Request::AddWatch {
-                    path,
-                    mode: MODE_PERSISTENT,
-                },
-                Expect::ArmPersistent,
-            )
+            let mode = MODE_PERSISTENT;
+            let request = Request::AddWatch { path, mode };
+            (request, Expect::ArmPersistent { watched })
         } else {
-            (Request::GetData { path, watch: true }, Expect::Arm)
+            let request = Request::GetData { path, watch: true };
+            (request, Expect::Arm { watched })
         };
         self.members[at]
             .connection
@@ -189,29 +243,43 @@ impl Worker {
         self.note_in_flight();
     }
 
+    /// Begins the rounds that may begin.
     pub(super) fn pump_fanout(&mut self, at: usize) {
+        if !matches!(self.members[at].role, Role::Setter) {
+            return;
+        }
+        let count = self
+            .fanout
+            .as_ref()
+            .map_or(0, |fanout| fanout.watched.len());
+        (0..count).for_each(|watched| self.fire(at, watched));
+    }
+
+    fn fire(&mut self, at: usize, watched: usize) {
         let due_ns = self.next_due_ns(at);
         let issuing = self.issuing && self.budget > 0;
         let member = &mut self.members[at];
-        let (Some(fanout), Some(due_ns), Role::Setter) = (&mut self.fanout, due_ns, &member.role)
-        else {
+        let (Some(fanout), Some(due_ns)) = (&mut self.fanout, due_ns) else {
             return;
         };
-        if !issuing || !fanout.is_ready() || member.connection.phase() != Phase::Up {
+        let may_begin = issuing && !fanout.broken && fanout.watched[watched].is_ready();
+        if !may_begin || member.connection.phase() != Phase::Up {
             return;
         }
-        fanout.begin(due_ns, self.now_ns);
-        let mut value = Vec::with_capacity(fanout.value_bytes);
-        put_value(&mut value, SLOT, fanout.version, fanout.value_bytes);
-        let path = Some(Cow::Borrowed(&*fanout.path));
+        let znode = &mut fanout.watched[watched];
+        znode.begin(due_ns, self.now_ns);
+        let mut value = Vec::with_capacity(znode.value_bytes);
+        put_value(&mut value, znode.slot, znode.version, znode.value_bytes);
+        let path = Some(Cow::Borrowed(&*znode.path));
         let request = Request::SetData(SetDataRequest {
             path,
             data: Some(&value),
             version: -1,
         });
+        let expect = Expect::Fire { watched };
         member
             .connection
-            .send(&request, Expect::Fire, due_ns, self.now_ns);
+            .send(&request, expect, due_ns, self.now_ns);
         self.note_in_flight();
         self.count_sent(at, due_ns);
     }
@@ -223,16 +291,17 @@ impl Worker {
                 .tally
                 .mismatch(|| "an event that nobody asked for".to_owned());
         };
-        let (due_ns, persistent) = (fanout.due_ns, fanout.persistent);
-        if let Err(text) = fanout.check_event(index, reply) {
-            return self.tally.mismatch(|| text);
-        }
+        let persistent = fanout.persistent;
+        let (watched, due_ns) = match fanout.check_event(index, reply) {
+            Ok(found) => found,
+            Err(text) => return self.tally.mismatch(|| text),
+        };
         if self.is_measured(due_ns) {
             self.tally.finish(Kind::Event, due_ns, self.now_ns);
         }
         self.note_reply();
         if !persistent {
-            self.arm(at);
+            self.arm(at, watched);
         }
     }
 
@@ -255,12 +324,16 @@ impl Worker {
 
     /// Ends the rounds when events fail to come.
     pub(super) fn check_fanout_stall(&mut self) {
-        let Some(fanout) = &mut self.fanout else {
+        let now_ns = self.now_ns;
+        let Some(fanout) = self.fanout.as_mut().filter(|fanout| !fanout.broken) else {
             return;
         };
-        if fanout.awaited() > 0 && self.now_ns.saturating_sub(fanout.sent_ns) > ROUND_LIMIT_NS {
+        let late = |watched: &&Watched| {
+            watched.awaited > 0 && now_ns.saturating_sub(watched.sent_ns) > ROUND_LIMIT_NS
+        };
+        if let Some(watched) = fanout.watched.iter().find(late) {
+            let (awaited, round) = (watched.awaited, watched.round);
             fanout.broken = true;
-            let (awaited, round) = (fanout.awaited, fanout.round);
             self.tally
                 .mismatch(|| format!("{awaited} events of round {round} never came"));
         }

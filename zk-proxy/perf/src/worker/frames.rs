@@ -70,7 +70,7 @@ impl Worker {
         let again = member.connection.attempts > 1;
         match member.role {
             Role::Session { .. } => self.say_goodbye(at),
-            Role::Watcher => self.arm(at),
+            Role::Watcher => self.arm_all(at),
             Role::Script(_) => self.tally.reconnects += u64::from(again),
             Role::Setter => {}
         }
