@@ -5,13 +5,19 @@
 //! toward the limits: at most twice their amount is held.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use oxkeeper_client::{LinkError, LinkSink, Opened, Request};
 use oxkeeper_model::{Revision, TreeOp};
 use parking_lot::{Condvar, Mutex};
 
 use crate::links::LinkId;
+
+/// How long the receiver looks for the next item before it sleeps, if the last one came so soon. A
+/// client that waits for each of its writes sends the next one within this time, and waking a
+/// thread costs a good part of what the write does.
+const POLL: Duration = Duration::from_micros(100);
 
 /// What a request weighs apart from its paths and values.
 const REQUEST_BYTES: usize = 256;
@@ -45,6 +51,10 @@ pub(crate) struct Queue {
     bytes_max: usize,
     state: Mutex<State>,
     wake: Condvar,
+    /// Something is there for the receiver, or was until a moment ago.
+    filled: AtomicBool,
+    /// The last item came within [`POLL`] of the receiver's looking for it.
+    comes_soon: AtomicBool,
 }
 
 #[derive(Default)]
@@ -65,7 +75,14 @@ impl Queue {
             bytes_max,
             state: Mutex::default(),
             wake: Condvar::new(),
+            filled: AtomicBool::new(false),
+            comes_soon: AtomicBool::new(false),
         }
+    }
+
+    fn wake(&self) {
+        self.filled.store(true, Relaxed);
+        self.wake.notify_one();
     }
 
     /// All or none, in order.
@@ -89,7 +106,7 @@ impl Queue {
                 .map(|request| Item::Request { link, request }),
         );
         drop(state);
-        self.wake.notify_one();
+        self.wake();
         Ok(())
     }
 
@@ -102,7 +119,7 @@ impl Queue {
         state.closed = matches!(item, Item::Stop);
         state.items.push_back(item);
         drop(state);
-        self.wake.notify_one();
+        self.wake();
         true
     }
 
@@ -112,7 +129,7 @@ impl Queue {
         state.closed = true;
         state.aborted = true;
         drop(state);
-        self.wake.notify_one();
+        self.wake();
     }
 
     /// Closes the queue and drops what is in it.
@@ -128,20 +145,37 @@ impl Queue {
     /// (`None`: for ever). False if the receiver is to end at once.
     pub(crate) fn take(&self, inbox: &mut VecDeque<Item>, timeout: Option<Duration>) -> bool {
         debug_assert!(inbox.is_empty(), "would lose the order");
+        let may_wait = timeout.is_none_or(|timeout| !timeout.is_zero());
+        if may_wait && !self.filled.load(Relaxed) {
+            self.poll();
+        }
         let mut state = self.state.lock();
-        if state.items.is_empty() && !state.aborted {
+        if may_wait && state.items.is_empty() && !state.aborted {
+            let since = Instant::now();
             match timeout {
-                Some(timeout) if timeout.is_zero() => {}
                 Some(timeout) => {
                     self.wake.wait_for(&mut state, timeout);
                 }
                 None => self.wake.wait(&mut state),
             }
+            self.comes_soon.store(since.elapsed() < POLL, Relaxed);
         }
+        self.filled.store(false, Relaxed);
         std::mem::swap(&mut state.items, inbox);
         state.requests = 0;
         state.bytes = 0;
         !state.aborted
+    }
+
+    /// Looks for an item for a while, and lets others run meanwhile.
+    fn poll(&self) {
+        let since = Instant::now();
+        while self.comes_soon.load(Relaxed) && !self.filled.load(Relaxed) {
+            if since.elapsed() >= POLL {
+                self.comes_soon.store(false, Relaxed);
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// Requests that wait.
@@ -228,6 +262,27 @@ mod tests {
         assert_eq!(queue.send(LinkId(1), &mut opens(1)), Err(LinkError::Busy));
         take(&queue);
         assert_eq!(queue.send(LinkId(1), &mut opens(1)), Ok(()));
+    }
+
+    #[test]
+    fn what_comes_soon_is_polled_for_and_what_comes_late_wakes_the_receiver() {
+        let queue = Queue::new(4, 1 << 20);
+        let (received, next) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut inbox = VecDeque::new();
+                while queue.take(&mut inbox, None) {
+                    inbox.drain(..).for_each(|_| received.send(()).unwrap());
+                }
+            });
+            for round in 0..200 {
+                // Alternately at once, within the time of polling, and after it.
+                std::thread::sleep([0, 50, 500].map(Duration::from_micros)[round % 3]);
+                assert_eq!(queue.send(LinkId(1), &mut opens(1)), Ok(()));
+                next.recv_timeout(Duration::from_secs(10)).unwrap();
+            }
+            queue.abort();
+        });
     }
 
     #[test]
