@@ -3,6 +3,7 @@
 //! It starts from the inside out (store, shards, proxy, pages), so that whoever can connect is served, and stops
 //! from the outside in, so that what was received is answered and what was answered is kept.
 
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -92,7 +93,8 @@ async fn serve(config: Config, recorder: PrometheusHandle) -> anyhow::Result<()>
 }
 
 fn announce(startup: &Startup) {
-    print!("{}", startup.screen());
+    // A server whose output nobody reads serves all the same.
+    let _ = write!(io::stdout(), "{}", startup.screen());
     tracing::info!(
         client = %startup.client,
         http = startup.http.map(tracing::field::display),

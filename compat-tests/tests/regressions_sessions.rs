@@ -173,6 +173,20 @@ fn logging_in_alone_does_not_keep_a_session_alive() {
     }
 }
 
+/// An empty token is answered, also where the server offers no SASL; a null one is a fault of the
+/// client.
+#[test]
+fn a_null_sasl_token_ends_the_connection_and_an_empty_one_does_not() {
+    let bed = Bed::new();
+    let mut s = bed.session();
+    let frame = |token: &[u8]| [&1i32.to_be_bytes()[..], &op::SASL.to_be_bytes(), token].concat();
+    s.conn.send_frame(&frame(EMPTY_TOKEN)).unwrap();
+    let reply = s.conn.read_frame(DEADLINE).unwrap();
+    assert_eq!(reply[..4], 1i32.to_be_bytes());
+    s.conn.send_frame(&frame(&(-1i32).to_be_bytes())).unwrap();
+    s.conn.expect_close(DEADLINE).unwrap();
+}
+
 /// <https://github.com/ClickHouse/ClickHouse/pull/60749>
 #[test]
 fn reads_between_pipelined_writes_see_the_earlier_ones_and_no_later_one() {

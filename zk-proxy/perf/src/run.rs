@@ -1,5 +1,6 @@
 //! A run from end to end: set up, connect, warm up, measure, clean up, report.
 
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -19,12 +20,15 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 pub fn command(args: PerfArgs) -> Result<bool, PerfError> {
     let json = args.json;
     let report = run(PerfOptions::try_from(args)?)?;
-    if json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        println!("{report}");
+    let text = match json {
+        true => serde_json::to_string_pretty(&report)?,
+        false => report.to_string(),
+    };
+    // Whoever closed the pipe has read enough.
+    match writeln!(io::stdout(), "{text}") {
+        Err(fault) if fault.kind() != io::ErrorKind::BrokenPipe => Err(fault.into()),
+        _ => Ok(report.passed),
     }
-    Ok(report.passed)
 }
 
 /// Runs the workload. Progress goes to standard error unless the options say otherwise.

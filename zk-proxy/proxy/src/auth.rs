@@ -6,7 +6,7 @@
 //! `world`, `ip` and `super`. (ZooKeeper Programmer's Guide, "ZooKeeper access control using ACLs".)
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -83,11 +83,36 @@ pub(crate) fn digest_id(user_and_password: &str) -> String {
     format!("{user}:{hash}")
 }
 
+/// The list of most records, shared by all of them: whoever may connect may do everything.
+static OPEN: LazyLock<Acl> = LazyLock::new(|| anyone(ALL));
+
+/// Permissions of ZooKeeper's `OPEN_ACL_UNSAFE`.
+pub(crate) const ALL: i32 = 31;
+
+/// A list that gives everyone the same permissions.
+pub(crate) fn anyone(permissions: i32) -> Acl {
+    Arc::from([AclEntry {
+        permissions,
+        scheme: "world".into(),
+        id: "anyone".into(),
+    }])
+}
+
+fn is_open(record: &AclRecord<'_>) -> bool {
+    let who = (record.scheme.as_deref(), record.id.as_deref());
+    record.permissions == ALL && who == (Some("world"), Some("anyone"))
+}
+
 /// A client's list as it is stored. `auth` stands for whatever the connection has authenticated to.
 pub(crate) fn normalise(
     acl: Option<&[AclRecord<'_>]>,
     identities: &[Identity],
 ) -> Result<Acl, AuthError> {
+    if let Some([record]) = acl
+        && is_open(record)
+    {
+        return Ok(OPEN.clone());
+    }
     let mut distinct: Vec<&AclRecord<'_>> = Vec::new();
     for record in acl.unwrap_or_default() {
         if !is_repeated(record, &distinct)? {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use oxkeeper_model::{Acl, AclEntry, Children, Head, Lifetime, Record, Revision, SeedRecord};
+use oxkeeper_model::{Acl, Children, Head, Lifetime, Record, Revision, SeedRecord};
 
-/// Permissions of ZooKeeper's `OPEN_ACL_UNSAFE`.
-const ALL: i32 = 31;
+use crate::auth::{ALL, anyone};
+
 const READ: i32 = 1;
 
 /// `/`, `/zookeeper`, `/zookeeper/config` and `/zookeeper/quota`, with the counters of a fresh
@@ -42,14 +42,6 @@ fn seed(path: &str, children: u32, acl: Acl) -> SeedRecord {
             value: Some(Bytes::new()),
         },
     }
-}
-
-fn anyone(permissions: i32) -> Acl {
-    Arc::from([AclEntry {
-        permissions,
-        scheme: "world".into(),
-        id: "anyone".into(),
-    }])
 }
 
 fn head(children: u32) -> Head {

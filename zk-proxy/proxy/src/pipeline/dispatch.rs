@@ -66,7 +66,12 @@ impl Pipeline {
                 let ready = self.authenticate(cx, scheme.as_deref(), *auth);
                 self.ready(cx, arrival, ready);
             }
-            Request::Sasl { .. } => self.ready(cx, arrival, Ready::SASL_UNAVAILABLE),
+            // Not even an empty token: as in ZooKeeper, nothing is answered any more.
+            Request::Sasl { token: None } => {
+                self.answered(cx, &arrival);
+                self.close(cx.tree);
+            }
+            Request::Sasl { token: Some(_) } => self.ready(cx, arrival, Ready::SASL_UNAVAILABLE),
             Request::Check(_) | Request::CreateSession | Request::DeleteContainer => {
                 self.ready(cx, arrival, Ready::UNKNOWN_OPERATION);
             }
