@@ -120,6 +120,9 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         let _ = tokio::time::timeout(LINGER, task.stream.write_all(text.as_bytes())).await;
     }
     let _ = tokio::time::timeout(LINGER, task.stream.shutdown()).await;
+    // The client learns of the end first: both handles on the stream go.
+    connection.pipeline.lock().direct = None;
+    drop(task);
     tree.connections.remove(&connection.id);
     tree.sessions.remove_if(
         &oxkeeper_model::SessionId(connection.session.load(Relaxed)),

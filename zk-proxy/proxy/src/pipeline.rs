@@ -179,7 +179,6 @@ impl Pipeline {
         self.close(tree);
         self.watched.clear(&tree.watches, self.connection);
         self.out.clear();
-        self.direct = None;
     }
 
     /// Sends everything in `out` without the connection's task. False if the task must be woken.

@@ -2,12 +2,10 @@
 //! write, by whoever brings a reply.
 
 use std::io;
-use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -21,7 +19,7 @@ pub(crate) struct Socket {
 /// Writes without waiting.
 pub(crate) struct DirectWriter(Arc<OwnedWriteHalf>);
 
-/// Two handles on one socket. It is closed when both are gone.
+/// Two handles on one socket. It is shut down and closed when both are gone.
 pub(crate) fn share(stream: TcpStream) -> (Socket, DirectWriter) {
     let (read, write) = stream.into_split();
     let write = Arc::new(write);
@@ -71,7 +69,8 @@ impl AsyncWrite for Socket {
         Poll::Ready(Ok(()))
     }
 
+    /// Nothing: dropping both handles shuts the socket down, and twice would be a system call more.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from(self.stream()).shutdown(Shutdown::Write))
+        Poll::Ready(Ok(()))
     }
 }
