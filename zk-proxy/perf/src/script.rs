@@ -65,16 +65,6 @@ impl Expect {
             | Self::CloseSession => None,
         }
     }
-
-    /// Which of the watch workload's znodes it is about, if it is one of its requests.
-    pub(crate) fn watched(self) -> Option<usize> {
-        match self {
-            Self::Arm { watched } | Self::ArmPersistent { watched } | Self::Fire { watched } => {
-                Some(watched)
-            }
-            _ => None,
-        }
-    }
 }
 
 /// A slot that this connection writes.

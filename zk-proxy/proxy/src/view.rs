@@ -244,42 +244,36 @@ impl View {
 
     /// Says whether the parent was read since the clock hand passed.
     fn change_children_of_parent(&mut self, child: &Path, added: bool) -> bool {
-        let place = child.parent().and_then(|parent| self.place(parent));
-        let Some(slot) = place.and_then(|at| self.slots[at].as_mut()) else {
+        let Some(at) = child.parent().and_then(|parent| self.place(parent)) else {
             return false;
         };
-        let is_read = *slot.referenced.get_mut();
-        let Some(children) = &mut slot.children else {
-            return is_read;
-        };
+        let children_bytes_max = self.budget_bytes / CHILD_LIST_BUDGET_SHARE;
         let name = child.name();
         let bytes = name.len() + CHILD_OVERHEAD_BYTES;
-        if added && children.insert(name.into()) {
-            slot.children_bytes += bytes;
-            slot.bytes += bytes;
-            self.used_bytes += bytes;
-        } else if !added && children.remove(name) {
-            slot.children_bytes -= bytes;
-            slot.bytes -= bytes;
-            self.used_bytes -= bytes;
-        }
-        if slot.children_bytes > self.budget_bytes / CHILD_LIST_BUDGET_SHARE {
-            self.used_bytes -= slot.children_bytes;
-            slot.bytes -= slot.children_bytes;
-            slot.children_bytes = 0;
-            slot.children = None;
-        }
+        let mut is_read = false;
+        self.change_slot(at, |slot| {
+            is_read = *slot.referenced.get_mut();
+            let Some(children) = &mut slot.children else {
+                return;
+            };
+            if added && children.insert(name.into()) {
+                slot.children_bytes += bytes;
+            } else if !added && children.remove(name) {
+                slot.children_bytes -= bytes;
+            }
+            if slot.children_bytes > children_bytes_max {
+                slot.children_bytes = 0;
+                slot.children = None;
+            }
+        });
         is_read
     }
 
     /// Where the slot of a path is.
     fn place(&self, path: &str) -> Option<usize> {
-        let is_at = |&at: &u32| self.slot(at).is_some_and(|slot| *slot.path == *path);
+        let slot = |at: u32| self.slots[at as usize].as_ref();
+        let is_at = |&at: &u32| slot(at).is_some_and(|slot| *slot.path == *path);
         self.by_path.find(hash(path), is_at).map(|&at| at as usize)
-    }
-
-    fn slot(&self, at: u32) -> Option<&Slot> {
-        self.slots[at as usize].as_ref()
     }
 
     fn find(&self, path: &str) -> Option<&Slot> {
@@ -295,11 +289,12 @@ impl View {
     /// Takes in what a write did. A record that nobody has read gets a slot only while there is room,
     /// or if it is `likely` to be read soon: writes alone push nothing out.
     fn follow(&mut self, path: &Path, likely: bool, change: impl FnOnce(&mut Slot)) {
-        match self.place(path) {
-            Some(at) => self.change_slot(at, change),
-            None if likely || self.has_room() => self.update(path, change),
-            None => {}
-        }
+        let at = match self.place(path) {
+            Some(at) => at,
+            None if likely || self.has_room() => self.take_place(path),
+            None => return,
+        };
+        self.change_slot(at, change);
     }
 
     fn has_room(&self) -> bool {

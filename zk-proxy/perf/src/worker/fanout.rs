@@ -26,7 +26,6 @@ const MODE_PERSISTENT: i32 = 0;
 pub(super) struct Fanout {
     watched: Vec<Watched>,
     by_path: HashMap<String, usize>,
-    persistent: bool,
     /// A watch or an event is lost: the rounds end.
     pub(super) broken: bool,
 }
@@ -65,7 +64,6 @@ impl Fanout {
         Self {
             by_path: paths.zip(0..).collect(),
             watched,
-            persistent: options.persistent_watch,
             broken: false,
         }
     }
@@ -82,25 +80,29 @@ impl Fanout {
         }
     }
 
-    /// The znode of an event, the event being as it should; and when its set was due.
-    fn check_event(&mut self, watcher: usize, reply: &Reply<'_>) -> Result<(usize, u64), String> {
+    /// The znode of an event, the event being as it should.
+    fn check_event(&mut self, watcher: usize, reply: &Reply<'_>) -> Result<usize, String> {
         let event = reply.event().map_err(|fault| format!("event: {fault}"))?;
         let expected = (EventType::NodeDataChanged as i32, EVENT_STATE_CONNECTED);
         let path = event.path.as_deref().unwrap_or_default();
         match self.by_path.get(path) {
             Some(&at) if (event.kind, event.state) == expected => {
                 self.watched[at].check_event(watcher, reply.zxid)?;
-                Ok((at, self.watched[at].due_ns))
+                Ok(at)
             }
             _ => Err(format!("unexpected {event:?}")),
         }
     }
 
     fn check_reply(&mut self, expect: Expect, reply: &Reply<'_>) -> Result<(), String> {
-        let Some(watched) = expect.watched().and_then(|at| self.watched.get_mut(at)) else {
-            return Err(format!("{expect:?} does not belong to the watch workload"));
-        };
-        watched.check_reply(expect, reply)
+        match expect {
+            Expect::Arm { watched } => self.watched[watched].check_armed(reply),
+            Expect::ArmPersistent { watched } => {
+                self.watched[watched].check_armed_persistently(reply)
+            }
+            Expect::Fire { watched } => self.watched[watched].check_fired(reply),
+            other => Err(format!("{other:?} does not belong to the watch workload")),
+        }
     }
 }
 
@@ -158,29 +160,9 @@ impl Watched {
         }
     }
 
-    fn check_reply(&mut self, expect: Expect, reply: &Reply<'_>) -> Result<(), String> {
-        match expect {
-            Expect::Arm { .. } => {
-                self.armed += 1;
-                self.check_read(reply)
-            }
-            Expect::ArmPersistent { .. } => {
-                self.armed += 1;
-                reply
-                    .int()
-                    .map(drop)
-                    .map_err(|fault| format!("addWatch reply: {fault}"))
-            }
-            Expect::Fire { .. } => {
-                self.set_in_flight = false;
-                self.check_fired(reply)
-            }
-            other => Err(format!("{other:?} does not belong to the watch workload")),
-        }
-    }
-
     /// A watch is set again after the event, so the read shows what the event told of.
-    fn check_read(&self, reply: &Reply<'_>) -> Result<(), String> {
+    fn check_armed(&mut self, reply: &Reply<'_>) -> Result<(), String> {
+        self.armed += 1;
         let (data, stat) = reply
             .data_and_stat()
             .map_err(|fault| format!("getData reply: {fault}"))?;
@@ -195,7 +177,16 @@ impl Watched {
         Ok(())
     }
 
-    fn check_fired(&self, reply: &Reply<'_>) -> Result<(), String> {
+    fn check_armed_persistently(&mut self, reply: &Reply<'_>) -> Result<(), String> {
+        self.armed += 1;
+        reply
+            .int()
+            .map(drop)
+            .map_err(|fault| format!("addWatch reply: {fault}"))
+    }
+
+    fn check_fired(&mut self, reply: &Reply<'_>) -> Result<(), String> {
+        self.set_in_flight = false;
         let stat = reply
             .stat()
             .map_err(|fault| format!("setData reply: {fault}"))?;
@@ -217,19 +208,16 @@ impl Watched {
 impl Worker {
     /// Arms the watches of one connection.
     pub(super) fn arm_all(&mut self, at: usize) {
-        let count = self
-            .fanout
-            .as_ref()
-            .map_or(0, |fanout| fanout.watched.len());
-        (0..count).for_each(|watched| self.arm(at, watched));
+        (0..self.options.depth).for_each(|watched| self.arm(at, watched));
     }
 
     fn arm(&mut self, at: usize, watched: usize) {
         let Some(fanout) = &self.fanout else {
             return;
         };
-        let path = Some(Cow::Borrowed(&*fanout.watched[watched].path));
-        let (request, expect) = if fanout.persistent {
+        let znode = &fanout.watched[watched];
+        let path = Some(Cow::Borrowed(&*znode.path));
+        let (request, expect) = if znode.persistent {
             let mode = MODE_PERSISTENT;
             let request = Request::AddWatch { path, mode };
             (request, Expect::ArmPersistent { watched })
@@ -245,14 +233,9 @@ impl Worker {
 
     /// Begins the rounds that may begin.
     pub(super) fn pump_fanout(&mut self, at: usize) {
-        if !matches!(self.members[at].role, Role::Setter) {
-            return;
+        if matches!(self.members[at].role, Role::Setter) {
+            (0..self.options.depth).for_each(|watched| self.fire(at, watched));
         }
-        let count = self
-            .fanout
-            .as_ref()
-            .map_or(0, |fanout| fanout.watched.len());
-        (0..count).for_each(|watched| self.fire(at, watched));
     }
 
     fn fire(&mut self, at: usize, watched: usize) {
@@ -291,11 +274,12 @@ impl Worker {
                 .tally
                 .mismatch(|| "an event that nobody asked for".to_owned());
         };
-        let persistent = fanout.persistent;
-        let (watched, due_ns) = match fanout.check_event(index, reply) {
-            Ok(found) => found,
+        let watched = match fanout.check_event(index, reply) {
+            Ok(watched) => watched,
             Err(text) => return self.tally.mismatch(|| text),
         };
+        let znode = &fanout.watched[watched];
+        let (due_ns, persistent) = (znode.due_ns, znode.persistent);
         if self.is_measured(due_ns) {
             self.tally.finish(Kind::Event, due_ns, self.now_ns);
         }
