@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
-use oxkeeper_client::Shard;
+use oxkeeper_link::Shard;
 use oxkeeper_model::ShardId;
 use oxkeeper_model::placement::Shards;
 use oxkeeper_node::{Node, NodeOptions};

@@ -3,8 +3,7 @@
 //! Three kinds of proof live here: a differential run that sends the same seeded
 //! requests to a real ZooKeeper and to the server under test (`diff`, and the
 //! `compat-diff` binary), behaviour tests that run on either of them (`tests/`),
-//! and scripts that drive real clients (`clients/`). Beside them stands the comparison of speed
-//! and size (`bench`, and the `bench` binary).
+//! and scripts that drive real clients (`clients/`).
 //!
 //! Must not: use oxkeeper's own crates. The encoding here (`jute`, `proto`) is written
 //! a second time on purpose, so that a mistake in the server's codec cannot hide in its test.
@@ -13,7 +12,6 @@
 //! ordinary calls, [`conn::Conn`] for frames and broken frames, [`diff::run`].
 
 pub mod bed;
-pub mod bench;
 pub mod conn;
 pub mod diff;
 pub mod jute;

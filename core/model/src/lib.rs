@@ -16,6 +16,7 @@ pub mod limits;
 mod outcome;
 mod path;
 pub mod placement;
+mod query;
 mod record;
 
 pub use acl::{Acl, AclEntry, Identities, Identity, Permission, SUPER_SCHEME, permits};
@@ -27,4 +28,5 @@ pub use outcome::{
     WriteOutcome, WriteRefusal,
 };
 pub use path::{Path, name_of, parent_of};
+pub use query::{Answer, ChildNames, Fetched, Query};
 pub use record::{Children, Head, Lifetime, NativeFields, Record, SharedHead};

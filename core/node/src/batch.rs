@@ -1,9 +1,9 @@
 //! What one turn of a shard collects: the commands of one entry, and the queries after it.
 
-use oxkeeper_client::{Event, Query, Request, Token};
+use oxkeeper_link::{Event, Request, Token};
 use oxkeeper_model::limits::{ENTRY_BYTES_TARGET, ENTRY_COMMANDS_MAX};
-use oxkeeper_model::{Attachment, Command, Entry, Offset, Path, SessionId};
-use oxkeeper_store::CommandOutcome;
+use oxkeeper_model::{Attachment, Command, Entry, Offset, Path, Query, SessionId};
+use oxkeeper_state::CommandOutcome;
 
 use crate::links::LinkId;
 use crate::queue::request_bytes;

@@ -13,7 +13,8 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use oxkeeper_model::{Offset, ShardId};
-use oxkeeper_store::{Checkpoint, StoreError};
+use oxkeeper_state::Checkpoint;
+use oxkeeper_store::StoreError;
 
 use crate::clock::elapsed_ns;
 use crate::queue::{Item, Queue};

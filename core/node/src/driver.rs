@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use oxkeeper_client::Event;
+use oxkeeper_format as log_format;
+use oxkeeper_link::Event;
 use oxkeeper_log::{Disk, Wal, WalOptions};
 use oxkeeper_model::{Attachment, Entry, Offset, SessionId, Term};
 use oxkeeper_replication::{EntryKind, Input, Output, Replica};
-use oxkeeper_store::{Applied, CommandOutcome, KeyValueStore, ShardState, log_format};
+use oxkeeper_state::{Applied, CommandOutcome, ShardState};
+use oxkeeper_store::KeyValueStore;
 
 use crate::batch::{Batch, InFlight, NoCommand, Origin, WaitingQuery, answer};
 use crate::checkpoint::{Checkpoints, Done};

@@ -1,10 +1,11 @@
 //! Why a node does not start, and why a shard stops.
 
+use oxkeeper_format::FormatError;
 use oxkeeper_log::WalError;
 use oxkeeper_model::{Offset, ShardId, Term};
 use oxkeeper_replication::Refusal;
-use oxkeeper_store::log_format::FormatError;
-use oxkeeper_store::{StateError, StoreError};
+use oxkeeper_state::StateError;
+use oxkeeper_store::StoreError;
 use thiserror::Error;
 
 use crate::folder::FolderError;

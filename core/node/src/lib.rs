@@ -1,7 +1,7 @@
 //! The storage node: runs the shards, each on a thread of its own.
 //!
 //! The logic is elsewhere: [`oxkeeper_replication`] decides what is appended and committed,
-//! [`oxkeeper_store`] applies it, [`oxkeeper_log`] keeps it. This crate is their driver: it has
+//! [`oxkeeper_state`] applies it, [`oxkeeper_log`] keeps it. This crate is their driver: it has
 //! the threads, the clocks and the queue, and the transport of the link within one process.
 //! No async runtime, no network, and nothing of ZooKeeper's protocol.
 //!

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use oxkeeper_client::{Event, LinkError, LinkSink, Opened};
+use oxkeeper_link::{Event, LinkError, LinkSink, Opened};
 use oxkeeper_model::{ChangeSet, ChangedValue, Revision, limits::CHANGE_HISTORY_MAX};
 
 /// The history's size. Large values push old changes out earlier. What goes in comes out again soon
@@ -267,7 +267,7 @@ mod tests {
     }
 
     fn head() -> oxkeeper_model::SharedHead {
-        oxkeeper_client::contract::root().record.head.into()
+        oxkeeper_link::contract::root().record.head.into()
     }
 
     #[test]

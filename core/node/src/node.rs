@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
-use oxkeeper_client::Shard;
+use oxkeeper_link::Shard;
 use oxkeeper_log::{Disk, FileDisk, WalOptions};
 use oxkeeper_model::ShardId;
 use oxkeeper_model::placement::Shards;

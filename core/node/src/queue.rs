@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use oxkeeper_client::{LinkError, LinkSink, Opened, Request};
+use oxkeeper_link::{LinkError, LinkSink, Opened, Request};
 use oxkeeper_model::{Revision, TreeOp};
 use parking_lot::{Condvar, Mutex};
 
@@ -222,7 +222,7 @@ fn op_bytes(op: &TreeOp) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use oxkeeper_client::Token;
+    use oxkeeper_link::Token;
 
     fn opens(count: u64) -> Vec<Request> {
         (0..count)

@@ -4,10 +4,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use oxkeeper_format as log_format;
 use oxkeeper_log::{Disk, Wal};
 use oxkeeper_model::{Command, Offset, ShardId, Term};
 use oxkeeper_replication::{Input, LogEnd, Recovered, Replica};
-use oxkeeper_store::{KeyValueStore, ShardState, log_format};
+use oxkeeper_state::ShardState;
+use oxkeeper_store::KeyValueStore;
 use tracing::info;
 
 use crate::batch::Batch;

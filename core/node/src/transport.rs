@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
-use oxkeeper_client::{Link, LinkError, LinkSink, Opened, Request, Shard};
+use oxkeeper_link::{Link, LinkError, LinkSink, Opened, Request, Shard};
 use oxkeeper_model::Revision;
 
 use crate::links::LinkId;

@@ -2,7 +2,7 @@
 
 mod support;
 
-use oxkeeper_client::contract::{TestShard, run_all};
+use oxkeeper_link::contract::{TestShard, run_all};
 use oxkeeper_node::NodeOptions;
 use support::{Machine, options, shard};
 

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use oxkeeper_client::contract::{TestClient, create, set};
-use oxkeeper_client::{Answer, Event, Query, Request, Token};
+use oxkeeper_link::contract::{TestClient, create, set};
+use oxkeeper_link::{Event, Request, Token};
 use oxkeeper_log::WalOptions;
 use oxkeeper_model::{
-    Lifetime, OpResult, SessionGrant, SessionId, Term, TreeOp, TxnOutcome, WriteOutcome,
+    Answer, Lifetime, OpResult, Query, SessionGrant, SessionId, Term, TreeOp, TxnOutcome,
+    WriteOutcome,
 };
 use oxkeeper_node::{MemoryTerm, Node, NodeOptions, ShardParts, TermStore};
 use oxkeeper_store::MemoryStore;
@@ -466,12 +467,12 @@ fn a_failed_sync_stops_the_shard_and_answers_nothing_that_was_not_durable() {
 
 struct Panics;
 
-impl oxkeeper_client::LinkSink for Panics {
+impl oxkeeper_link::LinkSink for Panics {
     fn deliver(&mut self, _: &mut Vec<Event>) {
         panic!("a sink that panics, on purpose");
     }
 
-    fn closed(&mut self, _: oxkeeper_client::LinkError) {}
+    fn closed(&mut self, _: oxkeeper_link::LinkError) {}
 }
 
 #[test]

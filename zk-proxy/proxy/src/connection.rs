@@ -12,7 +12,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use oxkeeper_client::Request;
+use oxkeeper_link::Request;
 use oxkeeper_wire::{CodecError, FourLetterWord, Inbound, OpCode, ServerCodec};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use oxkeeper_client::{Answer, Event, LinkError, LinkSink, Query, Request};
+use oxkeeper_link::{Event, LinkError, LinkSink, Request};
 use oxkeeper_model::{
-    AclEntry, Change, ChangeKind, ChangeSet, SessionError, SessionGrant, SessionId,
+    AclEntry, Answer, Change, ChangeKind, ChangeSet, Query, SessionError, SessionGrant, SessionId,
 };
 use oxkeeper_wire::EventType;
 

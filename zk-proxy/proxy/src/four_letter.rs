@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use oxkeeper_client::{Answer, Query};
-use oxkeeper_model::SessionId;
+use oxkeeper_model::{Answer, Query, SessionId};
 use oxkeeper_wire::{FourLetterWord, Word};
 
 use crate::connection::{Connection, ConnectionId};

@@ -2,7 +2,7 @@
 //!
 //! It owns connections, sessions as the wire sees them, watches, the tree view and the four-letter
 //! words. It must not know how a shard stores, logs or replicates; all it has is
-//! [`oxkeeper_client::Shard`].
+//! [`oxkeeper_link::Shard`].
 //!
 //! Entry types: [`Proxy`], started with [`ProxyOptions`]; [`tree_seed`] has the records that a tree
 //! starts with.

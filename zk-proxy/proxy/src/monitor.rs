@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use oxkeeper_client::{Answer, Query};
+use oxkeeper_model::{Answer, Query};
 
 use crate::four_letter::VERSION;
 use crate::stats::Latencies;

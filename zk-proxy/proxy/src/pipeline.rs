@@ -23,10 +23,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
-use oxkeeper_client::{Answer, Query, Request as LinkRequest, Token};
+use oxkeeper_link::{Request as LinkRequest, Token};
 use oxkeeper_model::{
-    AclEntry, Attachment, CloseOutcome, Identities, OpResult, Permission, SessionError,
-    SessionGrant, SessionId, TxnOutcome, WriteOutcome, WriteRefusal, WriteSeq, permits,
+    AclEntry, Answer, Attachment, CloseOutcome, Identities, OpResult, Permission, Query,
+    SessionError, SessionGrant, SessionId, TxnOutcome, WriteOutcome, WriteRefusal, WriteSeq,
+    permits,
 };
 use oxkeeper_wire::{
     ConnectRequest, ConnectResponse, ErrorCode, EventType, OpCode, decode_body, notification, reply,

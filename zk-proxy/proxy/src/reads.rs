@@ -5,8 +5,9 @@
 //! with the answer, when the link has delivered it.
 
 use bytes::{Bytes, BytesMut};
-use oxkeeper_client::{Answer, ChildNames, Fetched, Query};
-use oxkeeper_model::{Head, Identities, Path, Permission, SessionId, permits};
+use oxkeeper_model::{
+    Answer, ChildNames, Fetched, Head, Identities, Path, Permission, Query, SessionId, permits,
+};
 use oxkeeper_wire::{
     AclRecord, BodyWriter, EVENT_ZXID_NONE, ErrorCode, EventType, MultiReadOp, Paths, Request,
     Text, notification, reply,

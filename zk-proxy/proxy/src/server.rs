@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use oxkeeper_client::{Link, LinkError, LinkSink, Opened, Request, Shard};
+use oxkeeper_link::{Link, LinkError, LinkSink, Opened, Request, Shard};
 use oxkeeper_model::{Revision, SessionId};
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
-use oxkeeper_client::{Answer, Link, LinkError, Query, Request, Token};
-use oxkeeper_model::SessionId;
+use oxkeeper_link::{Link, LinkError, Request, Token};
+use oxkeeper_model::{Answer, Query, SessionId};
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxBuildHasher;
 use tokio::sync::{Notify, oneshot};

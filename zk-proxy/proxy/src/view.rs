@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use hashbrown::HashTable;
-use oxkeeper_client::{ChildNames, Fetched};
 use oxkeeper_model::{
-    Change, ChangeKind, ChangeSet, ChangedValue, Head, Path, Revision, SharedHead,
+    Change, ChangeKind, ChangeSet, ChangedValue, ChildNames, Fetched, Head, Path, Revision,
+    SharedHead,
 };
 use rustc_hash::FxBuildHasher;
 

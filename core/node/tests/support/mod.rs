@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use oxkeeper_client::Shard;
-use oxkeeper_client::contract::seed;
+use oxkeeper_link::Shard;
+use oxkeeper_link::contract::seed;
 use oxkeeper_log::{MemoryDisk, WalOptions};
 use oxkeeper_model::ShardId;
 use oxkeeper_node::{MemoryTerm, Node, NodeError, NodeOptions, ShardParts, ShardStats};

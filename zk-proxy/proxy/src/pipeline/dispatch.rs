@@ -1,8 +1,8 @@
 //! Requests as they come from the client: answered at once, sent to the shard, or put in the queue.
 
 use bytes::Bytes;
-use oxkeeper_client::{Answer, Query, Request as LinkRequest, Token};
-use oxkeeper_model::{Identities, Ops, SessionId, SessionWrite};
+use oxkeeper_link::{Request as LinkRequest, Token};
+use oxkeeper_model::{Answer, Identities, Ops, Query, SessionId, SessionWrite};
 use oxkeeper_wire::{
     DecodeError, ErrorCode, OpCode, Request, RequestHeader, decode_body, decode_header, reply,
 };

@@ -3,8 +3,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use oxkeeper_client::{Answer, Query};
-use oxkeeper_model::{CloseOutcome, Identities, WriteOutcome};
+use oxkeeper_model::{Answer, CloseOutcome, Identities, Query, WriteOutcome};
 use oxkeeper_wire::{ErrorCode, RequestHeader};
 
 use crate::writes::Shape;

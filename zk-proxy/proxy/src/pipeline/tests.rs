@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use oxkeeper_client::Fetched;
 use oxkeeper_model::{
-    Change, ChangeKind, ChangeSet, ChangedValue, OpResults, Parents, Path, Revision, SharedHead,
+    Change, ChangeKind, ChangeSet, ChangedValue, Fetched, OpResults, Parents, Path, Revision,
+    SharedHead,
 };
 use oxkeeper_wire::client::{decode_reply, encode_request};
 use oxkeeper_wire::{DeleteRequest, Request, SetDataRequest, next_frame};

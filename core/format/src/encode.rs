@@ -1,0 +1,277 @@
+//! Model → bytes, by hand. Field numbers are those of `log.proto`.
+
+use bytes::Bytes;
+use oxkeeper_model::{
+    AclEntry, Command, Entry, Identity, Lifetime, NativeFields, SeedRecord, SessionId,
+    SessionWrite, TreeOp,
+};
+
+use crate::FORMAT_VERSION;
+use crate::error_code;
+use crate::varint::{put as varint, zigzag};
+
+const VARINT: u32 = 0;
+const FIXED64: u32 = 1;
+const LENGTH_DELIMITED: u32 = 2;
+
+/// Appends the entry to `out`, whose capacity the caller reuses.
+pub fn encode(entry: &Entry, out: &mut Vec<u8>) {
+    uint(out, 1, u64::from(FORMAT_VERSION));
+    uint(out, 2, entry.term.0);
+    sint(out, 3, entry.at_ms);
+    for each in &entry.commands {
+        message(out, 4, |out| command(out, each));
+    }
+}
+
+fn command(out: &mut Vec<u8>, command: &Command) {
+    match command {
+        Command::Genesis { secret, seed } => message(out, 1, |out| {
+            bytes(out, 1, secret);
+            for each in seed {
+                message(out, 2, |out| seed_record(out, each));
+            }
+        }),
+        Command::TermStart => message(out, 2, |_| {}),
+        Command::Write(write) => message(out, 3, |out| session_write(out, write)),
+        Command::OpenSession { timeout_ms } => {
+            message(out, 4, |out| uint(out, 1, u64::from(*timeout_ms)));
+        }
+        Command::Attach {
+            session,
+            password,
+            timeout_ms,
+        } => message(out, 5, |out| {
+            session_id(out, 1, *session);
+            bytes(out, 2, password);
+            uint(out, 3, u64::from(*timeout_ms));
+        }),
+        Command::CloseSession {
+            session,
+            attachment,
+            seq,
+        } => message(out, 6, |out| {
+            session_id(out, 1, *session);
+            uint(out, 2, attachment.0);
+            uint(out, 3, seq.0);
+        }),
+        Command::ExpireSession {
+            session,
+            attachment,
+        } => message(out, 7, |out| {
+            session_id(out, 1, *session);
+            uint(out, 2, attachment.0);
+        }),
+        Command::Reap { path } => message(out, 8, |out| string(out, 1, path)),
+    }
+}
+
+fn session_write(out: &mut Vec<u8>, write: &SessionWrite) {
+    session_id(out, 1, write.session);
+    uint(out, 2, write.attachment.0);
+    uint(out, 3, write.seq.0);
+    uint(out, 4, write.acknowledged.0);
+    for each in write.identities.iter() {
+        message(out, 5, |out| identity(out, each));
+    }
+    for each in &write.ops {
+        message(out, 6, |out| tree_op(out, each));
+    }
+}
+
+fn tree_op(out: &mut Vec<u8>, op: &TreeOp) {
+    match op {
+        TreeOp::Create {
+            path,
+            value,
+            acl,
+            lifetime,
+            sequential,
+            malformed,
+        } => {
+            message(out, 1, |out| {
+                string(out, 1, path);
+                optional_bytes(out, 2, value.as_ref());
+                acl_entries(out, 3, acl);
+                let (kind, ttl_ms) = lifetime_fields(*lifetime);
+                uint(out, 4, kind);
+                uint(out, 5, u64::from(*sequential));
+                uint(out, 6, u64::from(*malformed));
+                uint(out, 7, ttl_ms);
+            });
+        }
+        TreeOp::SetValue {
+            path,
+            value,
+            expected_version,
+        } => message(out, 2, |out| {
+            string(out, 1, path);
+            optional_bytes(out, 2, value.as_ref());
+            optional_sint(out, 3, *expected_version);
+        }),
+        TreeOp::SetAcl {
+            path,
+            acl,
+            expected_version,
+        } => message(out, 3, |out| {
+            string(out, 1, path);
+            acl_entries(out, 2, acl);
+            optional_sint(out, 3, *expected_version);
+        }),
+        TreeOp::Delete {
+            path,
+            expected_version,
+        } => message(out, 4, |out| {
+            string(out, 1, path);
+            optional_sint(out, 2, *expected_version);
+        }),
+        TreeOp::Check {
+            path,
+            expected_version,
+        } => message(out, 5, |out| {
+            string(out, 1, path);
+            optional_sint(out, 2, *expected_version);
+        }),
+        TreeOp::Get { path } => message(out, 6, |out| string(out, 1, path)),
+        TreeOp::Refused { error } => {
+            message(out, 7, |out| uint(out, 1, u64::from(error_code(*error))))
+        }
+    }
+}
+
+fn seed_record(out: &mut Vec<u8>, seed: &SeedRecord) {
+    let head = &seed.record.head;
+    string(out, 1, &seed.path);
+    uint(out, 2, head.created_revision.0);
+    uint(out, 3, head.modified_revision.0);
+    sint(out, 4, head.created_at_ms);
+    sint(out, 5, head.modified_at_ms);
+    sint(out, 6, i64::from(head.modifications_count));
+    uint(out, 7, head.version_id);
+    acl_entries(out, 8, &head.acl);
+    sint(out, 9, i64::from(head.acl_version));
+    session_id(out, 10, head.session.unwrap_or_default());
+    uint(out, 11, u64::from(head.children.live));
+    uint(out, 12, head.children.created_ever);
+    uint(out, 13, head.children.last_change.0);
+    let (kind, ttl_ms) = lifetime_fields(head.lifetime);
+    uint(out, 14, kind);
+    uint(out, 15, ttl_ms);
+    optional_bytes(out, 16, seed.record.value.as_ref());
+    if let Some(native) = &head.native {
+        message(out, 17, |out| native_fields(out, native));
+    }
+}
+
+fn native_fields(out: &mut Vec<u8>, native: &NativeFields) {
+    for (field, text) in [(1, &native.client_identity), (2, &native.partition_key)] {
+        if let Some(text) = text {
+            delimited(out, field, text.as_bytes());
+        }
+    }
+    for (name, key) in &native.secondary_indexes {
+        message(out, 3, |out| {
+            string(out, 1, name);
+            string(out, 2, key);
+        });
+    }
+}
+
+fn identity(out: &mut Vec<u8>, identity: &Identity) {
+    string(out, 1, &identity.scheme);
+    string(out, 2, &identity.id);
+}
+
+fn acl_entries(out: &mut Vec<u8>, field: u32, acl: &[AclEntry]) {
+    for each in acl {
+        message(out, field, |out| {
+            sint(out, 1, i64::from(each.permissions));
+            string(out, 2, &each.scheme);
+            string(out, 3, &each.id);
+        });
+    }
+}
+
+fn lifetime_fields(lifetime: Lifetime) -> (u64, u64) {
+    match lifetime {
+        Lifetime::Persistent => (0, 0),
+        Lifetime::Ephemeral => (1, 0),
+        Lifetime::Container => (2, 0),
+        Lifetime::Ttl { ttl_ms } => (3, ttl_ms),
+    }
+}
+
+// The protobuf encoding. Fields with their default value are left out, as proto3 does.
+
+fn key(out: &mut Vec<u8>, field: u32, wire_type: u32) {
+    varint(out, u64::from(field << 3 | wire_type));
+}
+
+fn uint(out: &mut Vec<u8>, field: u32, value: u64) {
+    if value != 0 {
+        key(out, field, VARINT);
+        varint(out, value);
+    }
+}
+
+fn sint(out: &mut Vec<u8>, field: u32, value: i64) {
+    uint(out, field, zigzag(value));
+}
+
+fn optional_sint(out: &mut Vec<u8>, field: u32, value: Option<i32>) {
+    if let Some(value) = value {
+        key(out, field, VARINT);
+        varint(out, zigzag(i64::from(value)));
+    }
+}
+
+fn session_id(out: &mut Vec<u8>, field: u32, session: SessionId) {
+    if session.0 != 0 {
+        key(out, field, FIXED64);
+        out.extend_from_slice(&session.0.to_le_bytes());
+    }
+}
+
+fn delimited(out: &mut Vec<u8>, field: u32, content: &[u8]) {
+    key(out, field, LENGTH_DELIMITED);
+    varint(out, content.len() as u64);
+    out.extend_from_slice(content);
+}
+
+fn bytes(out: &mut Vec<u8>, field: u32, content: &[u8]) {
+    if !content.is_empty() {
+        delimited(out, field, content);
+    }
+}
+
+fn string(out: &mut Vec<u8>, field: u32, text: &str) {
+    bytes(out, field, text.as_bytes());
+}
+
+fn optional_bytes(out: &mut Vec<u8>, field: u32, content: Option<&Bytes>) {
+    if let Some(content) = content {
+        delimited(out, field, content);
+    }
+}
+
+/// A nested message. Its length is known only afterwards: one byte is kept free for it, and the
+/// body moves up in the rare case that it needs more. That is cheaper than measuring every level first.
+fn message(out: &mut Vec<u8>, field: u32, body: impl FnOnce(&mut Vec<u8>)) {
+    key(out, field, LENGTH_DELIMITED);
+    let at = out.len();
+    out.push(0);
+    body(out);
+    let length = out.len() - at - 1;
+    if let Ok(length @ ..0x80) = u8::try_from(length) {
+        out[at] = length;
+        return;
+    }
+    let end = out.len();
+    varint(out, length as u64);
+    let mut prefix = [0; 10];
+    let prefix_bytes = out.len() - end;
+    prefix[..prefix_bytes].copy_from_slice(&out[end..]);
+    out.resize(end + prefix_bytes - 1, 0);
+    out.copy_within(at + 1..end, at + prefix_bytes);
+    out[at..at + prefix_bytes].copy_from_slice(&prefix[..prefix_bytes]);
+}

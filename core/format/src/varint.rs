@@ -1,0 +1,15 @@
+//! LEB128, as protobuf and the store's rows use it.
+
+/// Appends `value`, seven bits a byte, low bits first.
+pub fn put(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Signed numbers near zero become small unsigned ones.
+pub fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}

@@ -1,0 +1,266 @@
+//! Checkpoints, crashes, replay, and equal replicas.
+
+use oxkeeper_model::{Command, Entry, Offset, ShardId, Term};
+use proptest::prelude::*;
+
+use super::fixture::*;
+use super::model::{Action, actions, perform};
+use oxkeeper_store::{KeyValueStore, MemoryStore};
+
+use crate::{ShardState, StateError};
+
+fn open(disk: &MemoryStore) -> ShardState<MemoryStore> {
+    ShardState::open(ShardId(0), disk.clone()).expect("open")
+}
+
+fn replay(state: &mut ShardState<MemoryStore>, log: &[Entry]) {
+    for entry in &log[state.applied().0 as usize..] {
+        state
+            .apply(state.applied().next(), entry, &mut Vec::new())
+            .expect("replay");
+    }
+}
+
+#[test]
+fn a_crash_goes_back_to_the_last_checkpoint_that_was_waited_for() {
+    let mut shard = Shard::new();
+    let mut client = shard.open();
+    shard.ok(&mut client, create("/a"));
+    let checkpoint = shard.state.start_checkpoint().expect("start");
+    assert_eq!(checkpoint.offset, Offset(3));
+    shard.ok(&mut client, ephemeral("/b"));
+    assert_eq!(checkpoint.wait(), Ok(Offset(3)));
+    let unwaited = shard.state.start_checkpoint().expect("start");
+    drop(unwaited);
+    let (digest, rows) = (shard.state.digest(), shard.tree());
+    shard.disk.crash();
+    shard.state = open(&shard.disk);
+    shard.check();
+    assert_eq!(shard.state.applied(), Offset(3));
+    assert!(shard.find("/a").is_some() && shard.find("/b").is_none());
+    replay(&mut shard.state, &shard.log);
+    shard.check();
+    assert_eq!((shard.state.digest(), shard.tree()), (digest, rows));
+    shard.ok(&mut client, create("/c"));
+}
+
+#[test]
+fn kept_outcomes_survive_a_restart() {
+    let mut shard = Shard::new();
+    let mut client = shard.open();
+    let ops = vec![
+        create("/a"),
+        set("/a", "x"),
+        get("/a"),
+        check("/a", None),
+        delete("/a"),
+    ];
+    let (first, _) = shard.send(client.next(ops));
+    let acl = acl(&[(31, "world", "anyone"), (1, "ip", "::1")]);
+    let (second, _) =
+        shard.send(client.next(vec![create("/b"), set_acl("/b", acl, None), delete("/b")]));
+    let (failed, _) = shard.send(client.next(vec![get("/zookeeper"), delete("/none")]));
+    shard
+        .state
+        .start_checkpoint()
+        .expect("start")
+        .wait()
+        .expect("flush");
+    shard.disk.crash();
+    shard.state = open(&shard.disk);
+    for (seq, expected) in [(1, first), (2, second), (3, failed)] {
+        let (again, change) = shard.send(client.write(seq, vec![]));
+        assert_eq!((again, change), (expected, None));
+    }
+}
+
+#[test]
+fn a_store_that_is_not_at_a_checkpoint_is_refused() {
+    let mut shard = Shard::new();
+    shard
+        .state
+        .start_checkpoint()
+        .expect("start")
+        .wait()
+        .expect("flush");
+    shard.open();
+    shard.disk.flush().expect("flush");
+    let error = ShardState::open(ShardId(0), shard.disk.clone()).expect_err("refused");
+    let (applied, checkpoint) = (Offset(2), Offset(1));
+    assert_eq!(
+        error,
+        StateError::NotAtCheckpoint {
+            applied,
+            checkpoint
+        }
+    );
+}
+
+#[test]
+fn entries_are_applied_once_and_without_gaps() {
+    let mut shard = Shard::new();
+    let entry = Entry {
+        term: Term(1),
+        at_ms: 0,
+        commands: vec![Command::TermStart],
+    };
+    let applied = Offset(1);
+    for offset in [Offset(0), Offset(1), Offset(3)] {
+        let result = shard.state.apply(offset, &entry, &mut Vec::new());
+        assert_eq!(result, Err(StateError::OutOfOrder { offset, applied }));
+    }
+    assert_eq!(
+        shard.state.apply(Offset(2), &entry, &mut Vec::new()),
+        Ok(())
+    );
+}
+
+#[test]
+fn a_log_without_genesis_stops_the_shard() {
+    let mut state = open(&MemoryStore::new());
+    assert!(!state.is_seeded());
+    let entry = Entry {
+        term: Term(1),
+        at_ms: 0,
+        commands: vec![Command::OpenSession { timeout_ms: 1 }],
+    };
+    assert_eq!(
+        state.apply(Offset(1), &entry, &mut Vec::new()),
+        Err(StateError::NotSeeded)
+    );
+    assert_eq!(
+        state.apply(Offset(1), &entry, &mut Vec::new()),
+        Err(StateError::Stopped)
+    );
+}
+
+#[test]
+fn dirty_bytes_grow_with_writes_until_a_checkpoint() {
+    let mut shard = Shard::new();
+    let mut client = shard.open();
+    let before = shard.state.dirty_bytes();
+    shard.ok(&mut client, set("/", &"x".repeat(1000)));
+    assert!(shard.state.dirty_bytes() > before + 1000);
+    shard
+        .state
+        .start_checkpoint()
+        .expect("start")
+        .wait()
+        .expect("flush");
+    assert_eq!(shard.state.dirty_bytes(), 0);
+}
+
+#[test]
+fn the_digest_tells_histories_apart() {
+    let digest = |value: &str| {
+        let mut shard = Shard::new();
+        let mut client = shard.open();
+        shard.ok(&mut client, set("/", value));
+        shard.state.digest()
+    };
+    assert_eq!(digest("a"), digest("a"));
+    assert_ne!(digest("a"), digest("b"));
+}
+
+/// What befalls a replica after an entry.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Nothing,
+    /// A checkpoint that is not known to be durable.
+    Start,
+    Checkpoint,
+    Crash,
+    CheckpointAndRestart,
+}
+
+fn fates() -> impl Strategy<Value = Vec<Fate>> {
+    let fate = prop_oneof![
+        6 => Just(Fate::Nothing),
+        1 => Just(Fate::Start),
+        2 => Just(Fate::Checkpoint),
+        2 => Just(Fate::Crash),
+        1 => Just(Fate::CheckpointAndRestart),
+    ];
+    proptest::collection::vec(fate, 40)
+}
+
+/// A replica that applies `log` while it meets its fates.
+fn run_replica(log: &[Entry], fates: &[Fate]) -> (ShardState<MemoryStore>, MemoryStore) {
+    let disk = MemoryStore::new();
+    let mut state = open(&disk);
+    for (entry, fate) in log.iter().zip(fates.iter().cycle()) {
+        replay(&mut state, &log[..entry_index(log, entry)]);
+        state
+            .apply(state.applied().next(), entry, &mut Vec::new())
+            .expect("apply");
+        match fate {
+            Fate::Nothing => {}
+            Fate::Start => drop(state.start_checkpoint().expect("start")),
+            Fate::Checkpoint => {
+                state
+                    .start_checkpoint()
+                    .expect("start")
+                    .wait()
+                    .expect("flush");
+            }
+            Fate::Crash => {
+                disk.crash();
+                state = open(&disk);
+            }
+            Fate::CheckpointAndRestart => {
+                state
+                    .start_checkpoint()
+                    .expect("start")
+                    .wait()
+                    .expect("flush");
+                state = open(&disk);
+            }
+        }
+    }
+    replay(&mut state, log);
+    state
+        .start_checkpoint()
+        .expect("start")
+        .wait()
+        .expect("flush");
+    (state, disk)
+}
+
+fn entry_index(log: &[Entry], entry: &Entry) -> usize {
+    log.iter()
+        .position(|each| std::ptr::eq(each, entry))
+        .expect("of this log")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn replicas_agree_whatever_restarts_and_crashes_they_had(
+        actions in proptest::collection::vec(actions(), 1..60), fates in fates(),
+    ) {
+        let mut shard = Shard::new();
+        run_actions(&mut shard, &actions);
+        let calm = run_replica(&shard.log, &[Fate::Nothing]);
+        let troubled = run_replica(&shard.log, &fates);
+        prop_assert_eq!(calm.0.digest(), shard.state.digest());
+        prop_assert_eq!(troubled.0.digest(), calm.0.digest());
+        prop_assert_eq!(troubled.1.rows(), calm.1.rows());
+        if let Err(error) = troubled.0.check_invariants() {
+            panic!("{error}");
+        }
+    }
+}
+
+fn run_actions(shard: &mut Shard, actions: &[Action]) {
+    let mut clients = Vec::new();
+    for chunk in actions.chunks(3) {
+        let commands: Vec<Command> = chunk
+            .iter()
+            .filter_map(|action| perform(shard, &mut clients, action))
+            .collect();
+        if !commands.is_empty() {
+            shard.apply(commands);
+        }
+    }
+}

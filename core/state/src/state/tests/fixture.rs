@@ -1,0 +1,443 @@
+//! A shard under test, and short words for what tests ask of it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use oxkeeper_model::{
+    Acl, AclEntry, Answer, Attachment, ChangeSet, Children, CloseOutcome, Command, Entry, Head,
+    Identities, Identity, Lifetime, OpError, OpResult, Ops, Path, Query, Record, Revision,
+    SeedRecord, SessionGrant, SessionId, SessionWrite, ShardId, SharedHead, Term, TreeOp,
+    TxnOutcome, WriteOutcome, WriteRefusal, WriteSeq,
+};
+
+use oxkeeper_store::MemoryStore;
+
+use crate::{Applied, CommandOutcome, ShardState};
+
+pub(super) const SECRET: [u8; 32] = [9; 32];
+pub(super) const START_MS: i64 = 1_700_000_000_000;
+
+/// A connection's side of a session.
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    pub(super) grant: SessionGrant,
+    pub(super) attachment: Attachment,
+    pub(super) seq: u64,
+    pub(super) acknowledged: u64,
+    pub(super) identities: Identities,
+}
+
+impl Client {
+    pub(super) fn id(&self) -> SessionId {
+        self.grant.session
+    }
+
+    pub(super) fn with_identity(mut self, scheme: &str, id: &str) -> Self {
+        self.identities = Arc::new([Identity {
+            scheme: scheme.into(),
+            id: id.into(),
+        }]);
+        self
+    }
+
+    /// The next write; each is acknowledged by the one after it.
+    pub(super) fn next(&mut self, ops: Vec<TreeOp>) -> SessionWrite {
+        self.seq += 1;
+        self.write(self.seq, ops)
+    }
+
+    pub(super) fn write(&self, seq: u64, ops: Vec<TreeOp>) -> SessionWrite {
+        SessionWrite {
+            session: self.id(),
+            attachment: self.attachment,
+            seq: WriteSeq(seq),
+            acknowledged: WriteSeq(self.acknowledged),
+            identities: self.identities.clone(),
+            ops: Ops::from_vec(ops),
+        }
+    }
+}
+
+pub(super) struct Shard {
+    pub(super) state: ShardState<MemoryStore>,
+    pub(super) disk: MemoryStore,
+    pub(super) log: Vec<Entry>,
+    pub(super) now_ms: i64,
+}
+
+impl Shard {
+    pub(super) fn new() -> Self {
+        let disk = MemoryStore::new();
+        let state = ShardState::open(ShardId(0), disk.clone()).expect("an empty store opens");
+        let mut shard = Self {
+            state,
+            disk,
+            log: Vec::new(),
+            now_ms: START_MS,
+        };
+        shard.apply(vec![genesis()]);
+        shard
+    }
+
+    /// Applies one entry; invariants hold after it.
+    pub(super) fn apply(&mut self, commands: Vec<Command>) -> Vec<Applied> {
+        let entry = Entry {
+            term: Term(1),
+            at_ms: self.now_ms,
+            commands,
+        };
+        let mut out = Vec::new();
+        let offset = self.state.applied().next();
+        self.state.apply(offset, &entry, &mut out).expect("apply");
+        assert_eq!(out.len(), entry.commands.len(), "one answer per command");
+        self.log.push(entry);
+        self.check();
+        out
+    }
+
+    pub(super) fn check(&self) {
+        if let Err(error) = self.state.check_invariants() {
+            panic!("{error}");
+        }
+    }
+
+    pub(super) fn apply_one(&mut self, command: Command) -> Applied {
+        self.apply(vec![command]).remove(0)
+    }
+
+    pub(super) fn open(&mut self) -> Client {
+        let applied = self.apply_one(Command::OpenSession { timeout_ms: 10_000 });
+        let CommandOutcome::SessionGranted(Ok(grant)) = applied.outcome else {
+            panic!("no session: {applied:?}");
+        };
+        Client {
+            grant,
+            attachment: grant.attachment,
+            seq: 0,
+            acknowledged: 0,
+            identities: Arc::new([]),
+        }
+    }
+
+    pub(super) fn attach(&mut self, client: &mut Client) {
+        let applied = self.apply_one(Command::Attach {
+            session: client.id(),
+            password: client.grant.password,
+            timeout_ms: 10_000,
+        });
+        let CommandOutcome::SessionGranted(Ok(grant)) = applied.outcome else {
+            panic!("not attached: {applied:?}");
+        };
+        client.attachment = grant.attachment;
+        (client.seq, client.acknowledged) = (0, 0);
+    }
+
+    pub(super) fn send(&mut self, write: SessionWrite) -> (WriteOutcome, Option<Arc<ChangeSet>>) {
+        let applied = self.apply_one(Command::Write(write));
+        let CommandOutcome::Written(outcome) = applied.outcome else {
+            panic!("not a write: {applied:?}");
+        };
+        (outcome, applied.change)
+    }
+
+    pub(super) fn txn(&mut self, client: &mut Client, ops: Vec<TreeOp>) -> (TxnOutcome, ChangeSet) {
+        let (outcome, change) = self.send(client.next(ops));
+        client.acknowledged = client.seq;
+        let change = change.expect("a transaction takes a revision");
+        assert_eq!(change.revision, outcome.revision);
+        (outcome.result.expect("not refused"), (*change).clone())
+    }
+
+    /// Runs a transaction that must succeed.
+    pub(super) fn multi(&mut self, client: &mut Client, ops: Vec<TreeOp>) -> Vec<OpResult> {
+        match self.txn(client, ops) {
+            (TxnOutcome::Applied(results), _) => results.into_vec(),
+            (failed, _) => panic!("{failed:?}"),
+        }
+    }
+
+    /// Runs one operation that must succeed.
+    pub(super) fn ok(&mut self, client: &mut Client, op: TreeOp) -> OpResult {
+        self.multi(client, vec![op]).remove(0)
+    }
+
+    /// Runs one operation that must succeed; its change set.
+    pub(super) fn change(&mut self, client: &mut Client, op: TreeOp) -> ChangeSet {
+        let (outcome, change) = self.txn(client, vec![op]);
+        assert!(matches!(outcome, TxnOutcome::Applied(_)), "{outcome:?}");
+        change
+    }
+
+    /// Runs one operation that must fail, with a revision and without effect.
+    pub(super) fn err(&mut self, client: &mut Client, op: TreeOp) -> OpError {
+        let before = (self.tree(), self.state.revision());
+        let (outcome, change) = self.txn(client, vec![op]);
+        assert_eq!(self.tree(), before.0, "a failed operation changes nothing");
+        assert_eq!(
+            self.state.revision(),
+            before.1.next(),
+            "it takes a revision"
+        );
+        assert!(change.changes.is_empty() && change.parents.is_empty());
+        match outcome {
+            TxnOutcome::Failed { index: 0, error } => error,
+            outcome => panic!("{outcome:?}"),
+        }
+    }
+
+    pub(super) fn close(&mut self, client: &mut Client) -> (CloseOutcome, Option<Arc<ChangeSet>>) {
+        client.seq += 1;
+        let applied = self.apply_one(Command::CloseSession {
+            session: client.id(),
+            attachment: client.attachment,
+            seq: WriteSeq(client.seq),
+        });
+        let CommandOutcome::SessionClosed(session, outcome) = applied.outcome else {
+            panic!("not a close: {applied:?}");
+        };
+        assert_eq!(session, client.id());
+        (outcome, applied.change)
+    }
+
+    pub(super) fn expire(&mut self, client: &Client) -> Option<Arc<ChangeSet>> {
+        let (session, attachment) = (client.id(), client.attachment);
+        let applied = self.apply_one(Command::ExpireSession {
+            session,
+            attachment,
+        });
+        let ended = applied.change.is_some();
+        assert_eq!(
+            applied.outcome,
+            CommandOutcome::SessionExpired(session, ended)
+        );
+        applied.change
+    }
+
+    pub(super) fn reap(&mut self, path: &str) -> bool {
+        let applied = self.apply_one(Command::Reap { path: path.into() });
+        let deleted = applied.change.is_some();
+        assert_eq!(applied.outcome, CommandOutcome::Reaped(deleted));
+        deleted
+    }
+
+    pub(super) fn find(&self, path: &str) -> Option<SharedHead> {
+        let query = Query::Records {
+            paths: vec![path.into()],
+            with_values: false,
+        };
+        match self.state.query(&query).expect("query") {
+            Answer::Records(mut records) => records.remove(0).map(|fetched| fetched.head),
+            answer => panic!("{answer:?}"),
+        }
+    }
+
+    pub(super) fn head(&self, path: &str) -> SharedHead {
+        self.find(path)
+            .unwrap_or_else(|| panic!("no record at {path}"))
+    }
+
+    pub(super) fn value(&self, path: &str) -> Option<Bytes> {
+        let query = Query::Records {
+            paths: vec![path.into()],
+            with_values: true,
+        };
+        match self.state.query(&query).expect("query") {
+            Answer::Records(mut records) => records
+                .remove(0)
+                .and_then(|fetched| fetched.value)
+                .expect("a record"),
+            answer => panic!("{answer:?}"),
+        }
+    }
+
+    pub(super) fn names(&self, path: &str) -> Vec<String> {
+        match self
+            .state
+            .query(&Query::ChildNames { path: path.into() })
+            .expect("query")
+        {
+            Answer::ChildNames(Some(children)) => {
+                assert_eq!(children.names.len(), children.head.children.live as usize);
+                children.names.into_iter().map(String::from).collect()
+            }
+            answer => panic!("{answer:?}"),
+        }
+    }
+
+    /// Every row of a record or an index.
+    pub(super) fn tree(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let is_tree = |key: &[u8]| matches!(key[0], 1 | 2 | 4 | 5);
+        self.disk
+            .rows()
+            .into_iter()
+            .filter(|(key, _)| is_tree(key))
+            .collect()
+    }
+}
+
+pub(super) fn refusal(outcome: &WriteOutcome) -> WriteRefusal {
+    outcome.result.clone().expect_err("refused")
+}
+
+pub(super) fn genesis() -> Command {
+    let record = |path: &str, live: u32| SeedRecord {
+        path: path.into(),
+        record: seed(live),
+    };
+    Command::Genesis {
+        secret: SECRET,
+        seed: vec![record("/", 1), record("/zookeeper", 0)],
+    }
+}
+
+pub(super) fn seed(live: u32) -> Record {
+    let head = Head {
+        created_revision: Revision(0),
+        modified_revision: Revision(0),
+        created_at_ms: 0,
+        modified_at_ms: 0,
+        modifications_count: 0,
+        version_id: 0,
+        acl: open_acl(),
+        acl_version: 0,
+        session: None,
+        children: Children {
+            live,
+            created_ever: 0,
+            last_change: Revision(0),
+        },
+        lifetime: Lifetime::Persistent,
+        value_bytes: Some(0),
+        native: None,
+    };
+    Record {
+        head,
+        value: Some(Bytes::new()),
+    }
+}
+
+pub(super) fn acl(entries: &[(i32, &str, &str)]) -> Acl {
+    entries
+        .iter()
+        .map(|&(permissions, scheme, id)| AclEntry {
+            permissions,
+            scheme: scheme.into(),
+            id: id.into(),
+        })
+        .collect()
+}
+
+pub(super) fn open_acl() -> Acl {
+    acl(&[(31, "world", "anyone")])
+}
+
+pub(super) fn create(path: &str) -> TreeOp {
+    create_with(path, Lifetime::Persistent, open_acl())
+}
+
+pub(super) fn ephemeral(path: &str) -> TreeOp {
+    create_with(path, Lifetime::Ephemeral, open_acl())
+}
+
+pub(super) fn create_with(path: &str, lifetime: Lifetime, acl: Acl) -> TreeOp {
+    TreeOp::Create {
+        path: path.into(),
+        value: Some(Bytes::from_static(b"v")),
+        acl,
+        lifetime,
+        sequential: false,
+        malformed: false,
+    }
+}
+
+pub(super) fn sequential(path: &str) -> TreeOp {
+    match create(path) {
+        TreeOp::Create {
+            path,
+            value,
+            acl,
+            lifetime,
+            malformed,
+            ..
+        } => TreeOp::Create {
+            path,
+            value,
+            acl,
+            lifetime,
+            sequential: true,
+            malformed,
+        },
+        other => other,
+    }
+}
+
+pub(super) fn malformed(op: TreeOp) -> TreeOp {
+    match op {
+        TreeOp::Create {
+            path,
+            value,
+            acl,
+            lifetime,
+            sequential,
+            ..
+        } => TreeOp::Create {
+            path,
+            value,
+            acl,
+            lifetime,
+            sequential,
+            malformed: true,
+        },
+        other => other,
+    }
+}
+
+pub(super) fn set(path: &str, value: &str) -> TreeOp {
+    set_at(path, value, None)
+}
+
+pub(super) fn set_at(path: &str, value: &str, expected_version: Option<i32>) -> TreeOp {
+    let value = Some(Bytes::copy_from_slice(value.as_bytes()));
+    TreeOp::SetValue {
+        path: path.into(),
+        value,
+        expected_version,
+    }
+}
+
+pub(super) fn set_acl(path: &str, acl: Acl, expected_version: Option<i32>) -> TreeOp {
+    TreeOp::SetAcl {
+        path: path.into(),
+        acl,
+        expected_version,
+    }
+}
+
+pub(super) fn delete(path: &str) -> TreeOp {
+    delete_at(path, None)
+}
+
+pub(super) fn delete_at(path: &str, expected_version: Option<i32>) -> TreeOp {
+    TreeOp::Delete {
+        path: path.into(),
+        expected_version,
+    }
+}
+
+pub(super) fn check(path: &str, expected_version: Option<i32>) -> TreeOp {
+    TreeOp::Check {
+        path: path.into(),
+        expected_version,
+    }
+}
+
+pub(super) fn get(path: &str) -> TreeOp {
+    TreeOp::Get { path: path.into() }
+}
+
+pub(super) fn created_path(result: &OpResult) -> Path {
+    match result {
+        OpResult::Created { path, .. } => path.clone(),
+        result => panic!("{result:?}"),
+    }
+}

@@ -1,0 +1,429 @@
+//! Sessions: opening, attaching, exactly-once writes, and their end.
+
+use oxkeeper_model::{
+    Answer, Attachment, ChangeKind, Command, OpError, OpResult, Query, Revision, SessionError,
+    SessionId, ShardId, TxnOutcome, WriteRefusal, WriteSeq, limits,
+};
+
+use super::fixture::*;
+use crate::CommandOutcome;
+use crate::sessions::{next_session, password_of};
+
+#[test]
+fn ids_grow_with_the_log_time_and_name_the_shard() {
+    let (first, counter) = next_session(ShardId(0), 0, START_MS);
+    assert_eq!(first.0 >> 56, 1);
+    assert_eq!(
+        first.0 & 0x00ff_ffff_ffff_ffff,
+        (START_MS << 16) & 0x00ff_ffff_ffff_ffff
+    );
+    let (second, counter) = next_session(ShardId(0), counter, START_MS);
+    assert_eq!(second.0, first.0 + 1);
+    let (later, _) = next_session(ShardId(0), counter, START_MS + 1);
+    assert!(later > second);
+    let (earlier, _) = next_session(ShardId(0), counter, START_MS - 1);
+    assert!(earlier > second, "a clock that went back gives no old id");
+    let (other, _) = next_session(ShardId(3), 0, START_MS);
+    assert_eq!(other.0 >> 56, 4);
+    let (wrapped, _) = next_session(ShardId(0), (1 << 56) - 1, START_MS);
+    assert_eq!(
+        wrapped.0 >> 56,
+        1,
+        "the counter never reaches into the shard's byte"
+    );
+}
+
+#[test]
+fn passwords_depend_on_secret_and_session() {
+    let password = password_of(&SECRET, SessionId(1));
+    assert_eq!(password, password_of(&SECRET, SessionId(1)));
+    assert_ne!(password, password_of(&SECRET, SessionId(2)));
+    assert_ne!(password, password_of(&[8; 32], SessionId(1)));
+    // HMAC-SHA256 of eight bytes 00…01 under 32 bytes 09, first half.
+    assert_eq!(hex(&password), "37c5da248ffbdf05eca8544071d790ef");
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn an_open_session_is_granted_with_its_password() {
+    let mut shard = Shard::new();
+    let client = shard.open();
+    assert_eq!(client.grant.attachment, Attachment(1));
+    assert_eq!(client.grant.password, password_of(&SECRET, client.id()));
+    assert_eq!(client.grant.timeout_ms, 10_000);
+    let other = shard.open();
+    assert!(other.id() > client.id());
+    let mut sessions: Vec<_> = shard.state.sessions().map(|view| view.id).collect();
+    sessions.sort_unstable();
+    assert_eq!(sessions, [client.id(), other.id()]);
+}
+
+#[test]
+fn attaching_needs_the_password_and_a_live_session() {
+    let mut shard = Shard::new();
+    let mut client = shard.open();
+    let mut attach = |session, password, timeout_ms| {
+        let applied = shard.apply_one(Command::Attach {
+            session,
+            password,
+            timeout_ms,
+        });
+        assert_eq!(applied.change, None);
+        match applied.outcome {
+            CommandOutcome::SessionGranted(result) => result,
+            outcome => panic!("{outcome:?}"),
+        }
+    };
+    let (id, password) = (client.id(), client.grant.password);
+    assert_eq!(attach(id, [0; 16], 5_000), Err(SessionError::WrongPassword));
+    assert_eq!(
+        attach(SessionId(1), password, 5_000),
+        Err(SessionError::Expired)
+    );
+    let grant = attach(id, password, 5_000).expect("attached");
+    assert_eq!((grant.attachment, grant.timeout_ms), (Attachment(2), 5_000));
+    assert_eq!((grant.session, grant.password), (id, password));
+    let view = shard.state.session(id).expect("live");
+    assert_eq!((view.attachment, view.timeout_ms), (Attachment(2), 5_000));
+    client.attachment = Attachment(2);
+    shard.close(&mut client);
+    let applied = shard.apply_one(Command::Attach {
+        session: id,
+        password,
+        timeout_ms: 1,
+    });
+    assert_eq!(
+        applied.outcome,
+        CommandOutcome::SessionGranted(Err(SessionError::Expired))
+    );
+}
+
+#[test]
+fn a_moved_session_is_not_written_from_its_old_connection() {
+    let mut shard = Shard::new();
+    let mut old = shard.open();
+    shard.ok(&mut old, create("/a"));
+    let mut new = old.clone();
+    shard.attach(&mut new);
+    shard.ok(&mut new, create("/b"));
+    let revision = shard.state.revision();
+    let (outcome, change) = shard.send(old.next(vec![create("/c")]));
+    assert_eq!(refusal(&outcome), WriteRefusal::SessionMoved);
+    assert_eq!(
+        (outcome.revision, change),
+        (revision, None),
+        "no revision is taken"
+    );
+    let (closed, _) = shard.close(&mut old);
+    assert_eq!(closed.result, Err(WriteRefusal::SessionMoved));
+    assert_eq!(shard.state.revision(), revision);
+    shard.ok(&mut new, create("/c"));
+}
+
+#[test]
+fn a_write_sent_again_gets_its_first_outcome_and_has_no_second_effect() {
+    let mut shard = Shard::new();
+    let mut client = shard.open();
+    let (first, _) = shard.send(client.next(vec![sequential("/n-")]));
+    let (failed, _) = shard.send(client.next(vec![create("/zookeeper")]));
+    let before = (shard.tree(), shard.state.revision());
+    for (seq, expected) in [(1, &first), (2, &failed), (1, &first)] {
+        let (again, change) = shard.send(client.write(seq, vec![sequential("/n-")]));
+        assert_eq!((&again, change), (expected, None));
+    }
+    assert_eq!((shard.tree(), shard.state.revision()), before);
+    let Ok(TxnOutcome::Applied(results)) = &first.result else {
+        panic!("{first:?}")
+    };
+    assert_eq!(&*created_path(&results[0]), "/n-0000000000");
+    assert_eq!(
+        failed.result,
+        Ok(TxnOutcome::Failed {
+            index: 0,
+            error: OpError::NodeExists
+        })
+    );
+}
+
+#[test]
+fn an_acknowledged_outcome_is_forgotten() {
+    let mut shard = Shard::new();
+    let mut client = shard.open();
+    for path in ["/a", "/b", "/c"] {
+        shard.send(client.next(vec![create(path)]));
+    }
+    client.acknowledged = 2;
+    let (third, _) = shard.send(client.write(3, vec![]));
+    assert!(
+        matches!(third.result, Ok(TxnOutcome::Applied(_))),
+        "{third:?}"
+    );
+    let (second, _) = shard.send(client.write(2, vec![create("/d")]));
+    assert_eq!(
+        refusal(&second),
+        WriteRefusal::OutOfSequence { last: WriteSeq(3) }
+    );
+    client.acknowledged = u64::MAX;
+    let (fourth, _) = shard.send(client.write(4, vec![create("/d")]));
+    assert!(fourth.result.is_ok());
+    client.acknowledged = 0;
+    let (again, _) = shard.send(client.write(4, vec![]));
+    assert_eq!(
+        again, fourth,
+        "an outcome cannot be acknowledged before it is there"
+    );
+}
+
+#[test]
+fn a_gap_in_the_sequence_is_refused() {
+    let mut shard = Shard::new();
+    let mut client = shard.open();
+    shard.ok(&mut client, create("/a"));
+    let revision = shard.state.revision();
+    for seq in [0, 3, u64::MAX] {
+        let (outcome, change) = shard.send(client.write(seq, vec![create("/b")]));
+        assert_eq!(
+            refusal(&outcome),
+            WriteRefusal::OutOfSequence { last: WriteSeq(1) }
+        );
+        assert_eq!((outcome.revision, change), (revision, None));
+    }
+    let close = Command::CloseSession {
+        session: client.id(),
+        attachment: client.attachment,
+        seq: WriteSeq(3),
+    };
+    let CommandOutcome::SessionClosed(_, closed) = shard.apply_one(close).outcome else {
+        panic!()
+    };
+    assert_eq!(
+        closed.result,
+        Err(WriteRefusal::OutOfSequence { last: WriteSeq(1) })
+    );
+    assert!(shard.state.session(client.id()).is_some());
+}
+
+#[test]
+fn attaching_restarts_the_sequence_and_drops_old_outcomes() {
+    let mut shard = Shard::new();
+    let mut client = shard.open();
+    shard.send(client.next(vec![create("/a")]));
+    shard.send(client.next(vec![create("/b")]));
+    shard.attach(&mut client);
+    let (outcome, _) = shard.send(client.write(2, vec![create("/c")]));
+    assert_eq!(
+        refusal(&outcome),
+        WriteRefusal::OutOfSequence { last: WriteSeq(0) }
+    );
+    let (outcome, change) = shard.send(client.write(1, vec![create("/c")]));
+    assert!(outcome.result.is_ok() && change.is_some());
+}
+
+#[test]
+fn outcomes_are_kept_up_to_the_limit() {
+    let mut shard = Shard::new();
+    let mut client = shard.open();
+    let writes = (0..limits::UNACKNOWLEDGED_OUTCOMES_MAX)
+        .map(|_| Command::Write(client.next(vec![])))
+        .collect();
+    shard.apply(writes);
+    let last = WriteSeq(client.seq);
+    let (outcome, _) = shard.send(client.write(last.0 + 1, vec![]));
+    assert_eq!(refusal(&outcome), WriteRefusal::OutOfSequence { last });
+    client.acknowledged = 1;
+    let (outcome, _) = shard.send(client.write(last.0 + 1, vec![]));
+    assert!(outcome.result.is_ok());
+}
+
+#[test]
+fn a_write_of_an_ended_session_is_refused() {
+    let mut shard = Shard::new();
+    let mut client = shard.open();
+    let (closed, change) = shard.close(&mut client);
+    assert_eq!(closed.result, Ok(()));
+    assert_eq!(change.expect("a revision").session_ended, Some(client.id()));
+    let (outcome, _) = shard.send(client.next(vec![create("/a")]));
+    assert_eq!(refusal(&outcome), WriteRefusal::SessionExpired);
+    let (again, change) = shard.close(&mut client);
+    assert_eq!(
+        (again.result, change),
+        (Err(WriteRefusal::SessionExpired), None)
+    );
+    assert_eq!(shard.state.session_count(), 0);
+}
+
+#[test]
+fn a_close_deletes_ephemerals_at_one_revision() {
+    let mut shard = Shard::new();
+    let mut client = shard.open();
+    let mut other = shard.open();
+    shard.ok(&mut client, create("/a"));
+    let OpResult::Created { head, .. } = shard.ok(&mut client, ephemeral("/a/2")) else {
+        panic!()
+    };
+    assert_eq!(head.session, Some(client.id()));
+    shard.ok(&mut client, ephemeral("/a/1"));
+    shard.ok(&mut client, ephemeral("/z"));
+    shard.ok(&mut other, ephemeral("/a/3"));
+    // A write by another session keeps the owner.
+    shard.ok(&mut other, set("/a/1", "x"));
+    let last = shard.head("/a/1");
+    let (closed, change) = shard.close(&mut client);
+    let change = change.expect("a revision");
+    assert_eq!(
+        (closed.revision, shard.state.revision()),
+        (change.revision, change.revision)
+    );
+    let deleted: Vec<_> = change
+        .changes
+        .iter()
+        .map(|change| (&*change.path, change.kind))
+        .collect();
+    assert_eq!(
+        deleted,
+        [
+            ("/a/1", ChangeKind::Deleted),
+            ("/a/2", ChangeKind::Deleted),
+            ("/z", ChangeKind::Deleted)
+        ]
+    );
+    assert_eq!(change.changes[0].head, last);
+    assert!(
+        change
+            .changes
+            .iter()
+            .all(|change| change.parent_acl.is_some())
+    );
+    assert_eq!(
+        change.parents[..],
+        [
+            ("/a".into(), shard.head("/a")),
+            ("/".into(), shard.head("/"))
+        ]
+    );
+    let children = shard.head("/a").children;
+    assert_eq!(
+        (children.live, children.created_ever, children.last_change),
+        (1, 3, change.revision)
+    );
+    assert_eq!(shard.names("/a"), ["3"]);
+}
+
+#[test]
+fn an_end_covers_what_the_same_entry_created_and_deleted() {
+    let mut shard = Shard::new();
+    let mut client = shard.open();
+    shard.ok(&mut client, ephemeral("/old"));
+    shard.ok(&mut client, ephemeral("/kept"));
+    let mut commands: Vec<Command> = [
+        delete("/old"),
+        ephemeral("/new"),
+        ephemeral("/gone"),
+        delete("/gone"),
+    ]
+    .into_iter()
+    .map(|op| Command::Write(client.next(vec![op])))
+    .collect();
+    commands.push(Command::ExpireSession {
+        session: client.id(),
+        attachment: client.attachment,
+    });
+    let applied = shard.apply(commands);
+    let change = applied[4].change.as_ref().expect("a revision");
+    let deleted: Vec<_> = change.changes.iter().map(|change| &*change.path).collect();
+    assert_eq!(deleted, ["/kept", "/new"]);
+    assert_eq!(shard.names("/"), ["zookeeper"]);
+}
+
+#[test]
+fn an_expiry_after_a_new_attachment_has_no_effect() {
+    let mut shard = Shard::new();
+    let mut client = shard.open();
+    shard.ok(&mut client, ephemeral("/e"));
+    let silent = client.clone();
+    shard.attach(&mut client);
+    let revision = shard.state.revision();
+    assert_eq!(shard.expire(&silent), None);
+    assert_eq!(shard.state.revision(), revision);
+    assert!(shard.find("/e").is_some());
+    let change = shard.expire(&client).expect("ended");
+    assert_eq!(
+        (change.revision, change.session_ended),
+        (revision.next(), Some(client.id()))
+    );
+    assert_eq!(shard.expire(&client), None, "it is gone already");
+    assert_eq!(shard.find("/e"), None);
+}
+
+#[test]
+fn a_thousand_ephemerals_under_ten_parents_expire_at_one_revision() {
+    let mut shard = Shard::new();
+    let mut owner = shard.open();
+    let mut other = shard.open();
+    let parents: Vec<String> = (0..10).map(|parent| format!("/p{parent}")).collect();
+    shard.multi(
+        &mut owner,
+        parents.iter().map(|path| create(path)).collect(),
+    );
+    for child in 0..100 {
+        let ops = parents
+            .iter()
+            .map(|parent| ephemeral(&format!("{parent}/e{child:03}")));
+        shard.multi(&mut owner, ops.collect());
+    }
+    shard.ok(&mut other, create("/p0/stays"));
+    assert_eq!(shard.err(&mut other, delete("/p1")), OpError::NotEmpty);
+    let Answer::Ephemerals(paths) = shard
+        .state
+        .query(&Query::Ephemerals {
+            session: owner.id(),
+            prefix: "/p3".into(),
+        })
+        .expect("query")
+    else {
+        panic!()
+    };
+    assert_eq!(paths.len(), 100);
+    let before = shard.state.revision();
+    let change = shard.expire(&owner).expect("ended");
+    assert_eq!(change.revision, before.next());
+    assert_eq!(change.changes.len(), 1000);
+    assert!(
+        change
+            .changes
+            .is_sorted_by_key(|change| change.path.clone())
+    );
+    assert_eq!(change.parents.len(), 10);
+    for (path, head) in &change.parents {
+        assert_eq!(head, &shard.head(path));
+        let stays = u32::from(&**path == "/p0");
+        assert_eq!(head.children.live, stays);
+        assert_eq!(head.children.created_ever, 100 + u64::from(stays));
+        assert_eq!(head.children.last_change, change.revision);
+        // ZooKeeper's cversion: one per create and one per delete.
+        let cversion = 2 * head.children.created_ever - u64::from(head.children.live);
+        assert_eq!(cversion, 200 + u64::from(stays));
+    }
+    for parent in &parents[1..] {
+        shard.ok(&mut other, delete(parent));
+    }
+    assert_eq!(shard.names("/"), ["p0", "zookeeper"]);
+}
+
+#[test]
+fn ephemerals_of_ended_sessions_are_recreated_by_new_ones() {
+    let mut shard = Shard::new();
+    let mut first = shard.open();
+    let mut second = shard.open();
+    shard.ok(&mut first, ephemeral("/lock"));
+    // The restart trap: setting data keeps the old owner, deleting and creating does not.
+    shard.ok(&mut second, set("/lock", "mine?"));
+    assert_eq!(shard.head("/lock").session, Some(first.id()));
+    shard.multi(&mut second, vec![delete("/lock"), ephemeral("/lock")]);
+    shard.expire(&first);
+    assert_eq!(shard.head("/lock").session, Some(second.id()));
+    assert_eq!(shard.state.revision(), Revision(6));
+}
