@@ -21,8 +21,8 @@ use tokio::time::Sleep;
 use tokio_util::codec::Decoder;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
+use crate::admin::four_letter;
 use crate::auth;
-use crate::four_letter;
 use crate::limits::READ_CHUNK_BYTES;
 use crate::pipeline::{Context, Pipeline};
 use crate::socket::DirectWriter;

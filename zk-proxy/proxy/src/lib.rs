@@ -9,14 +9,13 @@
 //!
 //! Inside: `connection` moves bytes (over `socket`), `pipeline` keeps one connection's requests in order, `writes` and
 //! `reads` translate, `consumer` receives what the shard says, `view` and `watch` are what it keeps up
-//! to date.
+//! to date, `admin` tells administrators of it.
 
+mod admin;
 mod auth;
 mod connection;
 mod consumer;
-mod four_letter;
 mod limits;
-mod monitor;
 mod options;
 mod pipeline;
 mod reads;

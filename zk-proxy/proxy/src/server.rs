@@ -15,9 +15,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::monitor;
 use crate::connection::{self, Connection, ConnectionId};
 use crate::consumer::Consumer;
-use crate::monitor;
 use crate::options::ProxyOptions;
 use crate::socket;
 use crate::tree::Tree;

@@ -11,8 +11,8 @@ use std::time::Instant;
 use oxkeeper_model::{Answer, Query, SessionId};
 use oxkeeper_wire::{FourLetterWord, Word};
 
+use super::monitor;
 use crate::connection::{Connection, ConnectionId};
-use crate::monitor;
 use crate::translate::zxid;
 use crate::tree::Tree;
 use crate::watch::Kinds;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use oxkeeper_model::{Answer, Query};
 
-use crate::four_letter::VERSION;
+use super::four_letter::VERSION;
 use crate::stats::Latencies;
 use crate::tree::Tree;
 
