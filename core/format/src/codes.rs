@@ -1,42 +1,36 @@
-//! Numbers of errors, equal wherever they are persisted or sent. Never renumber.
+//! Numbers of errors, equal wherever they are persisted or sent. Never renumber; 7 and 9 to 11 were
+//! refusals of the ZooKeeper front end once.
 
 use oxkeeper_model::OpError;
 
-/// Persisted: never renumber.
-const ERRORS: [(u8, OpError); 11] = [
-    (1, OpError::NoNode),
-    (2, OpError::NoAuth),
-    (3, OpError::BadVersion),
-    (4, OpError::NoChildrenForEphemerals),
-    (5, OpError::NodeExists),
-    (6, OpError::NotEmpty),
-    (7, OpError::InvalidAcl),
-    (8, OpError::BadArguments),
-    (9, OpError::Unimplemented),
-    (10, OpError::ReconfigDisabled),
-    (11, OpError::Garbled),
-];
+/// Its own code follows.
+const FRONT_END: u8 = 12;
 
-/// The number of an error wherever it is persisted: rows, log entries (`OpError` of log.proto), digests.
-pub fn error_code(error: OpError) -> u8 {
+/// The number of an error, and the front end's code if it is its refusal, else 0.
+pub fn error_code(error: OpError) -> (u8, i32) {
     match error {
-        OpError::NoNode => 1,
-        OpError::NoAuth => 2,
-        OpError::BadVersion => 3,
-        OpError::NoChildrenForEphemerals => 4,
-        OpError::NodeExists => 5,
-        OpError::NotEmpty => 6,
-        OpError::InvalidAcl => 7,
-        OpError::BadArguments => 8,
-        OpError::Unimplemented => 9,
-        OpError::ReconfigDisabled => 10,
-        OpError::Garbled => 11,
+        OpError::NoNode => (1, 0),
+        OpError::NoAuth => (2, 0),
+        OpError::BadVersion => (3, 0),
+        OpError::NoChildrenForEphemerals => (4, 0),
+        OpError::NodeExists => (5, 0),
+        OpError::NotEmpty => (6, 0),
+        OpError::BadArguments => (8, 0),
+        OpError::FrontEnd(code) => (FRONT_END, code),
     }
 }
 
-pub fn error_of(code: u8) -> Option<OpError> {
-    ERRORS
-        .iter()
-        .find(|(known, _)| *known == code)
-        .map(|&(_, error)| error)
+/// The error that [`error_code`] gave these numbers.
+pub fn error_of(number: u8, code: i32) -> Option<OpError> {
+    Some(match (number, code) {
+        (1, 0) => OpError::NoNode,
+        (2, 0) => OpError::NoAuth,
+        (3, 0) => OpError::BadVersion,
+        (4, 0) => OpError::NoChildrenForEphemerals,
+        (5, 0) => OpError::NodeExists,
+        (6, 0) => OpError::NotEmpty,
+        (8, 0) => OpError::BadArguments,
+        (FRONT_END, code) => OpError::FrontEnd(code),
+        _ => return None,
+    })
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use oxkeeper_model::{
-    Acl, AclEntry, Attachment, Children, Command, Entry, Head, Identity, Lifetime, NativeFields,
-    OpError, Path, Record, Revision, SeedRecord, SessionId, SessionWrite, Term, TreeOp, WriteSeq,
+    Acl, AclEntry, Attachment, Children, ClientCommand, Command, Create, Entry, Head, Identity,
+    Lifetime, NativeFields, Path, Record, Revision, SeedRecord, SessionId, SessionWrite, Term,
+    TreeOp, WriteSeq,
 };
 use oxkeeper_proto::log::v1 as proto;
 use prost::Message;
@@ -45,20 +46,20 @@ fn command(command: proto::Command) -> Result<Command, FormatError> {
                     .collect::<Result<_, _>>()?,
             },
             Kind::TermStart(proto::TermStart {}) => Command::TermStart,
-            Kind::Write(write) => Command::Write(session_write(write)?),
-            Kind::OpenSession(open) => Command::OpenSession {
+            Kind::Write(write) => Command::Client(ClientCommand::Write(session_write(write)?)),
+            Kind::OpenSession(open) => Command::Client(ClientCommand::OpenSession {
                 timeout_ms: open.timeout_ms,
-            },
-            Kind::Attach(attach) => Command::Attach {
+            }),
+            Kind::Attach(attach) => Command::Client(ClientCommand::Attach {
                 session: SessionId(attach.session),
                 password: fixed(&attach.password, "the password has not 16 bytes")?,
                 timeout_ms: attach.timeout_ms,
-            },
-            Kind::CloseSession(close) => Command::CloseSession {
+            }),
+            Kind::CloseSession(close) => Command::Client(ClientCommand::CloseSession {
                 session: SessionId(close.session),
                 attachment: Attachment(close.attachment),
                 seq: WriteSeq(close.seq),
-            },
+            }),
             Kind::ExpireSession(expire) => Command::ExpireSession {
                 session: SessionId(expire.session),
                 attachment: Attachment(expire.attachment),
@@ -100,14 +101,14 @@ fn tree_op(op: proto::TreeOp) -> Result<TreeOp, FormatError> {
     use proto::tree_op::Kind;
     Ok(
         match op.kind.ok_or(FormatError::Invalid("unknown operation"))? {
-            Kind::Create(create) => TreeOp::Create {
+            Kind::Create(create) => TreeOp::Create(Create {
                 path: Path::from(create.path),
                 value: create.value,
                 acl: acl(create.acl),
                 lifetime: lifetime(create.lifetime, create.ttl_ms)?,
                 sequential: create.sequential,
                 malformed: create.malformed,
-            },
+            }),
             Kind::SetValue(set) => TreeOp::SetValue {
                 path: Path::from(set.path),
                 value: set.value,
@@ -129,9 +130,7 @@ fn tree_op(op: proto::TreeOp) -> Result<TreeOp, FormatError> {
             Kind::Get(get) => TreeOp::Get {
                 path: Path::from(get.path),
             },
-            Kind::Refused(refused) => TreeOp::Refused {
-                error: op_error(refused.error)?,
-            },
+            Kind::Refused(refused) => TreeOp::Refused { code: refused.code },
         },
     )
 }
@@ -198,23 +197,5 @@ fn lifetime(kind: i32, ttl_ms: u64) -> Result<Lifetime, FormatError> {
         Ok(proto::Lifetime::Container) => Lifetime::Container,
         Ok(proto::Lifetime::Ttl) => Lifetime::Ttl { ttl_ms },
         Err(_) => return Err(FormatError::Invalid("unknown lifetime")),
-    })
-}
-
-fn op_error(error: i32) -> Result<OpError, FormatError> {
-    use proto::OpError as P;
-    Ok(match P::try_from(error) {
-        Ok(P::NoNode) => OpError::NoNode,
-        Ok(P::NoAuth) => OpError::NoAuth,
-        Ok(P::BadVersion) => OpError::BadVersion,
-        Ok(P::NoChildrenForEphemerals) => OpError::NoChildrenForEphemerals,
-        Ok(P::NodeExists) => OpError::NodeExists,
-        Ok(P::NotEmpty) => OpError::NotEmpty,
-        Ok(P::InvalidAcl) => OpError::InvalidAcl,
-        Ok(P::BadArguments) => OpError::BadArguments,
-        Ok(P::Unimplemented) => OpError::Unimplemented,
-        Ok(P::ReconfigDisabled) => OpError::ReconfigDisabled,
-        Ok(P::Garbled) => OpError::Garbled,
-        Ok(P::Unspecified) | Err(_) => return Err(FormatError::Invalid("unknown error code")),
     })
 }

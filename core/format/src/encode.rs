@@ -2,12 +2,11 @@
 
 use bytes::Bytes;
 use oxkeeper_model::{
-    AclEntry, Command, Entry, Identity, Lifetime, NativeFields, SeedRecord, SessionId,
-    SessionWrite, TreeOp,
+    AclEntry, ClientCommand, Command, Entry, Identity, Lifetime, NativeFields, SeedRecord,
+    SessionId, SessionWrite, TreeOp,
 };
 
 use crate::FORMAT_VERSION;
-use crate::error_code;
 use crate::varint::{put as varint, zigzag};
 
 const VARINT: u32 = 0;
@@ -33,28 +32,7 @@ fn command(out: &mut Vec<u8>, command: &Command) {
             }
         }),
         Command::TermStart => message(out, 2, |_| {}),
-        Command::Write(write) => message(out, 3, |out| session_write(out, write)),
-        Command::OpenSession { timeout_ms } => {
-            message(out, 4, |out| uint(out, 1, u64::from(*timeout_ms)));
-        }
-        Command::Attach {
-            session,
-            password,
-            timeout_ms,
-        } => message(out, 5, |out| {
-            session_id(out, 1, *session);
-            bytes(out, 2, password);
-            uint(out, 3, u64::from(*timeout_ms));
-        }),
-        Command::CloseSession {
-            session,
-            attachment,
-            seq,
-        } => message(out, 6, |out| {
-            session_id(out, 1, *session);
-            uint(out, 2, attachment.0);
-            uint(out, 3, seq.0);
-        }),
+        Command::Client(command) => client_command(out, command),
         Command::ExpireSession {
             session,
             attachment,
@@ -63,6 +41,33 @@ fn command(out: &mut Vec<u8>, command: &Command) {
             uint(out, 2, attachment.0);
         }),
         Command::Reap { path } => message(out, 8, |out| string(out, 1, path)),
+    }
+}
+
+fn client_command(out: &mut Vec<u8>, command: &ClientCommand) {
+    match command {
+        ClientCommand::Write(write) => message(out, 3, |out| session_write(out, write)),
+        ClientCommand::OpenSession { timeout_ms } => {
+            message(out, 4, |out| uint(out, 1, u64::from(*timeout_ms)));
+        }
+        ClientCommand::Attach {
+            session,
+            password,
+            timeout_ms,
+        } => message(out, 5, |out| {
+            session_id(out, 1, *session);
+            bytes(out, 2, password);
+            uint(out, 3, u64::from(*timeout_ms));
+        }),
+        ClientCommand::CloseSession {
+            session,
+            attachment,
+            seq,
+        } => message(out, 6, |out| {
+            session_id(out, 1, *session);
+            uint(out, 2, attachment.0);
+            uint(out, 3, seq.0);
+        }),
     }
 }
 
@@ -81,25 +86,16 @@ fn session_write(out: &mut Vec<u8>, write: &SessionWrite) {
 
 fn tree_op(out: &mut Vec<u8>, op: &TreeOp) {
     match op {
-        TreeOp::Create {
-            path,
-            value,
-            acl,
-            lifetime,
-            sequential,
-            malformed,
-        } => {
-            message(out, 1, |out| {
-                string(out, 1, path);
-                optional_bytes(out, 2, value.as_ref());
-                acl_entries(out, 3, acl);
-                let (kind, ttl_ms) = lifetime_fields(*lifetime);
-                uint(out, 4, kind);
-                uint(out, 5, u64::from(*sequential));
-                uint(out, 6, u64::from(*malformed));
-                uint(out, 7, ttl_ms);
-            });
-        }
+        TreeOp::Create(create) => message(out, 1, |out| {
+            string(out, 1, &create.path);
+            optional_bytes(out, 2, create.value.as_ref());
+            acl_entries(out, 3, &create.acl);
+            let (kind, ttl_ms) = lifetime_fields(create.lifetime);
+            uint(out, 4, kind);
+            uint(out, 5, u64::from(create.sequential));
+            uint(out, 6, u64::from(create.malformed));
+            uint(out, 7, ttl_ms);
+        }),
         TreeOp::SetValue {
             path,
             value,
@@ -133,9 +129,7 @@ fn tree_op(out: &mut Vec<u8>, op: &TreeOp) {
             optional_sint(out, 2, *expected_version);
         }),
         TreeOp::Get { path } => message(out, 6, |out| string(out, 1, path)),
-        TreeOp::Refused { error } => {
-            message(out, 7, |out| uint(out, 1, u64::from(error_code(*error))))
-        }
+        TreeOp::Refused { code } => message(out, 7, |out| sint(out, 1, i64::from(*code))),
     }
 }
 

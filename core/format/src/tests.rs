@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use oxkeeper_model::{
-    Acl, AclEntry, Attachment, Children, Command, Entry, Head, Identities, Identity, Lifetime,
-    NativeFields, OpError, Path, Record, Revision, SeedRecord, SessionId, SessionWrite, Term,
-    TreeOp, WriteSeq,
+    Acl, AclEntry, Attachment, Children, ClientCommand, Command, Create, Entry, Head, Identities,
+    Identity, Lifetime, NativeFields, Path, Record, Revision, SeedRecord, SessionId, SessionWrite,
+    Term, TreeOp, WriteSeq,
 };
 use oxkeeper_proto::log::v1 as proto;
 use proptest::prelude::*;
@@ -56,21 +56,6 @@ fn lifetime() -> impl Strategy<Value = Lifetime> {
     ]
 }
 
-fn error() -> impl Strategy<Value = OpError> {
-    proptest::sample::select(vec![
-        OpError::NoNode,
-        OpError::NoAuth,
-        OpError::BadVersion,
-        OpError::NoChildrenForEphemerals,
-        OpError::NodeExists,
-        OpError::NotEmpty,
-        OpError::InvalidAcl,
-        OpError::BadArguments,
-        OpError::Unimplemented,
-        OpError::ReconfigDisabled,
-    ])
-}
-
 fn op() -> impl Strategy<Value = TreeOp> {
     let version = || any::<Option<i32>>();
     prop_oneof![
@@ -83,14 +68,14 @@ fn op() -> impl Strategy<Value = TreeOp> {
             any::<bool>()
         )
             .prop_map(|(path, value, acl, lifetime, sequential, malformed)| {
-                TreeOp::Create {
+                TreeOp::Create(Create {
                     path,
                     value,
                     acl,
                     lifetime,
                     sequential,
                     malformed,
-                }
+                })
             }),
         (path(), value(), version()).prop_map(|(path, value, expected_version)| {
             TreeOp::SetValue {
@@ -113,7 +98,7 @@ fn op() -> impl Strategy<Value = TreeOp> {
             expected_version
         }),
         path().prop_map(|path| TreeOp::Get { path }),
-        error().prop_map(|error| TreeOp::Refused { error }),
+        any::<i32>().prop_map(|code| TreeOp::Refused { code }),
     ]
 }
 
@@ -188,30 +173,31 @@ fn command() -> impl Strategy<Value = Command> {
         write.prop_map(
             |(session, attachment, seq, acknowledged, identities, ops)| {
                 let ops = ops.into();
-                Command::Write(SessionWrite {
+                Command::Client(ClientCommand::Write(SessionWrite {
                     session,
                     attachment,
                     seq,
                     acknowledged,
                     identities,
                     ops,
-                })
+                }))
             }
         ),
-        any::<u32>().prop_map(|timeout_ms| Command::OpenSession { timeout_ms }),
+        any::<u32>()
+            .prop_map(|timeout_ms| Command::Client(ClientCommand::OpenSession { timeout_ms })),
         (session(), any::<[u8; 16]>(), any::<u32>()).prop_map(|(session, password, timeout_ms)| {
-            Command::Attach {
+            Command::Client(ClientCommand::Attach {
                 session,
                 password,
                 timeout_ms,
-            }
+            })
         }),
         (session(), attachment(), seq()).prop_map(|(session, attachment, seq)| {
-            Command::CloseSession {
+            Command::Client(ClientCommand::CloseSession {
                 session,
                 attachment,
                 seq,
-            }
+            })
         }),
         (session(), attachment()).prop_map(|(session, attachment)| Command::ExpireSession {
             session,
@@ -279,28 +265,29 @@ fn sample() -> Entry {
             id: "::1".into(),
         }]),
         ops: vec![
-            TreeOp::Create {
+            TreeOp::Create(Create {
                 path: "/a".into(),
                 value: Some(Bytes::new()),
                 acl,
                 lifetime: Lifetime::Ttl { ttl_ms: 5 },
                 sequential: true,
                 malformed: false,
-            },
+            }),
             TreeOp::Delete {
                 path: "/b".into(),
                 expected_version: Some(-2),
             },
-            TreeOp::Refused {
-                error: OpError::InvalidAcl,
-            },
+            TreeOp::Refused { code: -114 },
         ]
         .into(),
     };
     Entry {
         term: Term(7),
         at_ms: 1000,
-        commands: vec![Command::TermStart, Command::Write(write)],
+        commands: vec![
+            Command::TermStart,
+            Command::Client(ClientCommand::Write(write)),
+        ],
     }
 }
 
@@ -314,7 +301,7 @@ fn an_entry_has_its_persisted_bytes() {
         "08011007", // version, term
         "18d00f",   // time
         "22021200", // term start
-        "22511a4f", // write
+        "22521a50", // write
         "090807060504030201",
         "1001",
         "18ac02",
@@ -327,7 +314,7 @@ fn an_entry_has_its_persisted_bytes() {
         "200328013805",
         "3208220", // delete
         "60a022f621003",
-        "32043a020807", // refused
+        "32053a0308e301", // refused
     );
     assert_eq!(hex, expected);
 }

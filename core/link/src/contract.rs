@@ -8,7 +8,7 @@ mod client;
 
 use std::sync::Arc;
 
-use oxkeeper_model::{Acl, Children, Head, Lifetime, Path, Record, Revision, SeedRecord};
+use oxkeeper_model::{Acl, Head, Path, Record, Revision, SeedRecord};
 
 use crate::Shard;
 
@@ -41,19 +41,8 @@ pub fn seed() -> Vec<SeedRecord> {
 /// The record `/`, open to all.
 pub fn root() -> SeedRecord {
     let head = Head {
-        created_revision: Revision(0),
-        modified_revision: Revision(0),
-        created_at_ms: 0,
-        modified_at_ms: 0,
-        modifications_count: 0,
-        version_id: 0,
-        acl: open_acl(),
-        acl_version: 0,
-        session: None,
-        children: Children::default(),
-        lifetime: Lifetime::Persistent,
         value_bytes: Some(0),
-        native: None,
+        ..Head::new(Revision(0), 0, open_acl())
     };
     SeedRecord {
         path: Path::root(),

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use oxkeeper_model::{
-    Answer, Attachment, ChangeSet, CloseOutcome, Query, Revision, SessionError, SessionGrant,
-    SessionId, SessionPassword, SessionWrite, WriteOutcome, WriteSeq,
+    Answer, ChangeSet, ClientCommand, CommandOutcome, Query, Revision, SessionId,
 };
 use thiserror::Error;
 
@@ -15,23 +14,10 @@ pub struct Token(pub u64);
 /// From a client to its shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Answered by [`Event::Written`].
-    Write { token: Token, write: SessionWrite },
-    /// Answered by [`Event::SessionGranted`]. The new session has attachment 1.
-    OpenSession { token: Token, timeout_ms: u32 },
-    /// Answered by [`Event::SessionGranted`].
-    Attach {
+    /// Logged. Answered by [`Event::Outcome`].
+    Command {
         token: Token,
-        session: SessionId,
-        password: SessionPassword,
-        timeout_ms: u32,
-    },
-    /// In sequence with the session's writes. Answered by [`Event::SessionClosed`].
-    CloseSession {
-        token: Token,
-        session: SessionId,
-        attachment: Attachment,
-        seq: WriteSeq,
+        command: ClientCommand,
     },
     /// Answered by [`Event::Answered`], after everything that was sent before it.
     Query { token: Token, query: Query },
@@ -45,18 +31,10 @@ pub enum Event {
     /// The next revision. Every revision has one, so the link's position is the last one delivered.
     /// The changes of a write come before its outcome.
     Changed(Arc<ChangeSet>),
-    Written {
+    /// What became of a command of this link.
+    Outcome {
         token: Token,
-        outcome: WriteOutcome,
-    },
-    SessionGranted {
-        token: Token,
-        result: Result<SessionGrant, SessionError>,
-    },
-    SessionClosed {
-        token: Token,
-        session: SessionId,
-        outcome: CloseOutcome,
+        outcome: CommandOutcome,
     },
     /// `query` comes back with its answer, so that the receiver needs no table of its own.
     Answered {

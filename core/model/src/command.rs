@@ -3,9 +3,7 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::{
-    Acl, Attachment, Identities, Lifetime, OpError, Path, Record, SessionId, Term, WriteSeq,
-};
+use crate::{Acl, Attachment, Identities, Lifetime, Path, Record, SessionId, Term, WriteSeq};
 
 /// One entry of the log: commands that were proposed together, with one timestamp.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,23 +28,8 @@ pub enum Command {
     },
     /// First command of a leader's term. Takes no revision.
     TermStart,
-    /// A tree transaction of a session.
-    Write(SessionWrite),
-    OpenSession {
-        timeout_ms: u32,
-    },
-    /// Binds a session to a new connection. Takes no revision.
-    Attach {
-        session: SessionId,
-        password: SessionPassword,
-        timeout_ms: u32,
-    },
-    /// The client's own end of its session: deletes its ephemeral records.
-    CloseSession {
-        session: SessionId,
-        attachment: Attachment,
-        seq: WriteSeq,
-    },
+    /// What a client of the shard asked for.
+    Client(ClientCommand),
     /// The leader's end of a silent session. No effect, and no revision, if the session was
     /// attached again since (`attachment` is no longer its current one) or is gone.
     ExpireSession {
@@ -56,9 +39,40 @@ pub enum Command {
     /// Deletes a container or TTL record if its time has come at the entry's log time
     /// (see `limits::CONTAINER_NEVER_USED_MS` for one that never had a child).
     /// No effect, and no revision, otherwise.
-    Reap {
-        path: Path,
+    Reap { path: Path },
+}
+
+/// What a client of the shard asks for; it enters the log as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientCommand {
+    /// A tree transaction of a session.
+    Write(SessionWrite),
+    /// The new session has attachment 1.
+    OpenSession { timeout_ms: u32 },
+    /// Binds a session to a new connection. Takes no revision.
+    Attach {
+        session: SessionId,
+        password: SessionPassword,
+        timeout_ms: u32,
     },
+    /// The client's own end of its session: deletes its ephemeral records. In sequence with the
+    /// session's writes.
+    CloseSession {
+        session: SessionId,
+        attachment: Attachment,
+        seq: WriteSeq,
+    },
+}
+
+impl ClientCommand {
+    /// The session that it is about; a session that opens has none yet.
+    pub fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Write(write) => Some(write.session),
+            Self::Attach { session, .. } | Self::CloseSession { session, .. } => Some(*session),
+            Self::OpenSession { .. } => None,
+        }
+    }
 }
 
 /// A record a shard starts with.
@@ -90,18 +104,7 @@ pub struct SessionWrite {
 pub enum TreeOp {
     /// Creates a record under an existing parent. An error is the first of: no parent, no CREATE
     /// permission on it, `malformed`, exists already, parent is ephemeral.
-    Create {
-        /// Without the suffix if `sequential`.
-        path: Path,
-        value: Option<Bytes>,
-        acl: Acl,
-        lifetime: Lifetime,
-        /// Append the parent's count of creates to the path, as at least 10 digits.
-        sequential: bool,
-        /// The front end found the final path ill-formed: answer `BadArguments`, but only after
-        /// the parent was looked at.
-        malformed: bool,
-    },
+    Create(Create),
     /// Errors: no record, no WRITE permission, other version.
     SetValue {
         path: Path,
@@ -126,6 +129,22 @@ pub enum TreeOp {
     },
     /// Reads the record as the operations before left it. Errors: no record, no READ permission.
     Get { path: Path },
-    /// An operation that the front end refused; fails the transaction when its turn comes.
-    Refused { error: OpError },
+    /// An operation that the front end refused; fails the transaction when its turn comes, with
+    /// [`crate::OpError::FrontEnd`].
+    Refused { code: i32 },
+}
+
+/// What a create asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Create {
+    /// Without the suffix if `sequential`.
+    pub path: Path,
+    pub value: Option<Bytes>,
+    pub acl: Acl,
+    pub lifetime: Lifetime,
+    /// Append the parent's count of creates to the path, as at least 10 digits.
+    pub sequential: bool,
+    /// The front end found the final path ill-formed: answer `BadArguments`, but only after
+    /// the parent was looked at.
+    pub malformed: bool,
 }

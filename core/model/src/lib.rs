@@ -21,11 +21,13 @@ mod record;
 
 pub use acl::{Acl, AclEntry, Identities, Identity, Permission, SUPER_SCHEME, permits};
 pub use change::{Change, ChangeKind, ChangeSet, ChangedValue, Changes, Parents};
-pub use command::{Command, Entry, Ops, SeedRecord, SessionPassword, SessionWrite, TreeOp};
+pub use command::{
+    ClientCommand, Command, Create, Entry, Ops, SeedRecord, SessionPassword, SessionWrite, TreeOp,
+};
 pub use ids::{Attachment, NodeId, Offset, Revision, SessionId, ShardId, Term, WriteSeq};
 pub use outcome::{
-    CloseOutcome, OpError, OpResult, OpResults, SessionError, SessionGrant, TxnOutcome,
-    WriteOutcome, WriteRefusal,
+    CloseOutcome, CommandOutcome, OpError, OpResult, OpResults, SessionError, SessionGrant,
+    TxnOutcome, WriteOutcome, WriteRefusal,
 };
 pub use path::{Path, name_of, parent_of};
 pub use query::{Answer, ChildNames, Fetched, Query};

@@ -21,17 +21,11 @@ pub enum OpError {
     NodeExists,
     #[error("the record has children")]
     NotEmpty,
-    #[error("invalid access control list")]
-    InvalidAcl,
     #[error("bad arguments")]
     BadArguments,
-    /// The request could not be read at all, which some requests must report as a transaction.
-    #[error("garbled request")]
-    Garbled,
-    #[error("not supported")]
-    Unimplemented,
-    #[error("changes of the membership are disabled")]
-    ReconfigDisabled,
+    /// The front end's own refusal; what the code means is for the front end to say.
+    #[error("refused by the front end with code {0}")]
+    FrontEnd(i32),
 }
 
 /// What an operation of a transaction that took effect returns: the record right after it.
@@ -115,4 +109,18 @@ pub enum SessionError {
 pub struct CloseOutcome {
     pub revision: Revision,
     pub result: Result<(), WriteRefusal>,
+}
+
+/// The answer to one command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommandOutcome {
+    /// Of genesis and term start.
+    None,
+    Written(WriteOutcome),
+    SessionGranted(Result<SessionGrant, SessionError>),
+    SessionClosed(SessionId, CloseOutcome),
+    /// Whether the session ended.
+    SessionExpired(SessionId, bool),
+    /// Whether the record was deleted.
+    Reaped(bool),
 }

@@ -68,6 +68,31 @@ pub struct Head {
     pub native: Option<Box<NativeFields>>,
 }
 
+impl Head {
+    /// A persistent record without children, whose value is null and was never written again.
+    pub fn new(created: Revision, at_ms: i64, acl: Acl) -> Self {
+        Self {
+            created_revision: created,
+            modified_revision: created,
+            created_at_ms: at_ms,
+            modified_at_ms: at_ms,
+            modifications_count: 0,
+            version_id: 0,
+            acl,
+            acl_version: 0,
+            session: None,
+            children: Children {
+                live: 0,
+                created_ever: 0,
+                last_change: created,
+            },
+            lifetime: Lifetime::Persistent,
+            value_bytes: None,
+            native: None,
+        }
+    }
+}
+
 /// A head with its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {

@@ -1,9 +1,8 @@
 //! What one turn of a shard collects: the commands of one entry, and the queries after it.
 
-use oxkeeper_link::{Event, Request, Token};
+use oxkeeper_link::{Request, Token};
 use oxkeeper_model::limits::{ENTRY_BYTES_TARGET, ENTRY_COMMANDS_MAX};
 use oxkeeper_model::{Attachment, Command, Entry, Offset, Path, Query, SessionId};
-use oxkeeper_state::CommandOutcome;
 
 use crate::links::LinkId;
 use crate::queue::request_bytes;
@@ -14,7 +13,8 @@ pub(crate) enum Origin {
     Link {
         link: LinkId,
         token: Token,
-        session: SessionId,
+        /// The session that it names.
+        session: Option<SessionId>,
     },
     /// The shard itself.
     Own,
@@ -74,47 +74,17 @@ impl Batch {
     /// Takes a request; gives back what is no command.
     pub(crate) fn take(&mut self, link: LinkId, request: Request) -> Option<NoCommand> {
         let bytes = request_bytes(&request);
-        let (token, session, command) = match request {
-            Request::Write { token, write } => (token, write.session, Command::Write(write)),
-            Request::OpenSession { token, timeout_ms } => {
-                (token, SessionId(0), Command::OpenSession { timeout_ms })
-            }
-            Request::Attach {
-                token,
-                session,
-                password,
-                timeout_ms,
-            } => (
-                token,
-                session,
-                Command::Attach {
-                    session,
-                    password,
-                    timeout_ms,
-                },
-            ),
-            Request::CloseSession {
-                token,
-                session,
-                attachment,
-                seq,
-            } => (
-                token,
-                session,
-                Command::CloseSession {
-                    session,
-                    attachment,
-                    seq,
-                },
-            ),
+        let (token, command) = match request {
+            Request::Command { token, command } => (token, command),
             Request::Query { token, query } => {
                 return Some(NoCommand::Query(WaitingQuery { link, token, query }));
             }
             Request::Heartbeat { sessions } => return Some(NoCommand::Heartbeat(sessions)),
         };
         self.bytes += bytes;
+        let session = command.session();
         self.push(
-            command,
+            Command::Client(command),
             Origin::Link {
                 link,
                 token,
@@ -161,21 +131,5 @@ impl InFlight {
         };
         batch.clear();
         batch
-    }
-}
-
-/// The answer to a command's sender; `None` for an outcome that is no answer.
-pub(crate) fn answer(token: Token, outcome: CommandOutcome) -> Option<Event> {
-    match outcome {
-        CommandOutcome::Written(outcome) => Some(Event::Written { token, outcome }),
-        CommandOutcome::SessionGranted(result) => Some(Event::SessionGranted { token, result }),
-        CommandOutcome::SessionClosed(session, outcome) => Some(Event::SessionClosed {
-            token,
-            session,
-            outcome,
-        }),
-        CommandOutcome::None | CommandOutcome::SessionExpired(..) | CommandOutcome::Reaped(_) => {
-            None
-        }
     }
 }

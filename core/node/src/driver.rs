@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use oxkeeper_format as log_format;
 use oxkeeper_link::Event;
 use oxkeeper_log::{Disk, Wal, WalOptions};
-use oxkeeper_model::{Attachment, Entry, Offset, SessionId, Term};
+use oxkeeper_model::{Attachment, CommandOutcome, Entry, Offset, SessionId, Term};
 use oxkeeper_replication::{EntryKind, Input, Output, Replica};
-use oxkeeper_state::{Applied, CommandOutcome, ShardState};
+use oxkeeper_state::{Applied, ShardState};
 use oxkeeper_store::KeyValueStore;
 
-use crate::batch::{Batch, InFlight, NoCommand, Origin, WaitingQuery, answer};
+use crate::batch::{Batch, InFlight, NoCommand, Origin, WaitingQuery};
 use crate::checkpoint::{Checkpoints, Done};
 use crate::clock::{Clock, elapsed_ns};
 use crate::error::ShardError;
@@ -166,7 +166,11 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
 
     /// A session that sends a command is alive, before the command is applied.
     fn touch_sender(&mut self) {
-        if let Some(Origin::Link { session, .. }) = self.batch.origins.last() {
+        if let Some(Origin::Link {
+            session: Some(session),
+            ..
+        }) = self.batch.origins.last()
+        {
             self.sessions.touch(*session);
         }
     }
@@ -360,10 +364,9 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
             }
             self.links.changed(change);
         }
-        if let Origin::Link { link, token, .. } = origin
-            && let Some(event) = answer(token, result.outcome)
-        {
-            self.links.answer(link, event);
+        if let Origin::Link { link, token, .. } = origin {
+            let outcome = result.outcome;
+            self.links.answer(link, Event::Outcome { token, outcome });
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use oxkeeper_link::{LinkError, LinkSink, Opened, Request};
-use oxkeeper_model::{Revision, TreeOp};
+use oxkeeper_model::{ClientCommand, Revision, TreeOp};
 use parking_lot::{Condvar, Mutex};
 
 use crate::links::LinkId;
@@ -187,14 +187,12 @@ impl Queue {
 /// About how much memory, and how much of a log entry, a request takes.
 pub(crate) fn request_bytes(request: &Request) -> usize {
     match request {
-        Request::Write { write, .. } => {
-            REQUEST_BYTES + write.ops.iter().map(op_bytes).sum::<usize>()
-        }
+        Request::Command {
+            command: ClientCommand::Write(write),
+            ..
+        } => REQUEST_BYTES + write.ops.iter().map(op_bytes).sum::<usize>(),
         Request::Heartbeat { sessions } => REQUEST_BYTES + 8 * sessions.len(),
-        Request::Query { .. }
-        | Request::OpenSession { .. }
-        | Request::Attach { .. }
-        | Request::CloseSession { .. } => REQUEST_BYTES,
+        Request::Query { .. } | Request::Command { .. } => REQUEST_BYTES,
     }
 }
 
@@ -206,9 +204,9 @@ fn op_bytes(op: &TreeOp) -> usize {
     };
     let value_bytes = |value: &Option<bytes::Bytes>| value.as_ref().map_or(0, bytes::Bytes::len);
     let content = match op {
-        TreeOp::Create {
-            path, value, acl, ..
-        } => path.len() + value_bytes(value) + acl_bytes(acl),
+        TreeOp::Create(create) => {
+            create.path.len() + value_bytes(&create.value) + acl_bytes(&create.acl)
+        }
         TreeOp::SetValue { path, value, .. } => path.len() + value_bytes(value),
         TreeOp::SetAcl { path, acl, .. } => path.len() + acl_bytes(acl),
         TreeOp::Delete { path, .. } | TreeOp::Check { path, .. } | TreeOp::Get { path } => {
@@ -226,9 +224,9 @@ mod tests {
 
     fn opens(count: u64) -> Vec<Request> {
         (0..count)
-            .map(|n| Request::OpenSession {
+            .map(|n| Request::Command {
                 token: Token(n),
-                timeout_ms: 1,
+                command: ClientCommand::OpenSession { timeout_ms: 1 },
             })
             .collect()
     }

@@ -10,8 +10,8 @@ use oxkeeper_link::contract::{TestClient, create, set};
 use oxkeeper_link::{Event, Request, Token};
 use oxkeeper_log::WalOptions;
 use oxkeeper_model::{
-    Answer, Lifetime, OpResult, Query, SessionGrant, SessionId, Term, TreeOp, TxnOutcome,
-    WriteOutcome,
+    Answer, ClientCommand, CommandOutcome, Create, Lifetime, OpResult, Query, SessionGrant,
+    SessionId, Term, TreeOp, TxnOutcome, WriteOutcome,
 };
 use oxkeeper_node::{MemoryTerm, Node, NodeOptions, ShardParts, TermStore};
 use oxkeeper_store::MemoryStore;
@@ -30,14 +30,14 @@ fn created(outcome: &WriteOutcome) -> String {
 }
 
 fn sequential(value: String) -> TreeOp {
-    TreeOp::Create {
+    TreeOp::Create(Create {
         path: "/q/n-".into(),
         value: Some(value.into()),
         acl: [].into(),
         lifetime: Lifetime::Persistent,
         sequential: true,
         malformed: false,
-    }
+    })
 }
 
 #[test]
@@ -102,7 +102,11 @@ impl Writer {
     fn request(&self, client: &mut TestClient, seq: u64, value: &str) -> Request {
         let grant = self.grant.expect("a session");
         let (_, mut request) = client.write_request(&grant, seq, [sequential(value.to_owned())]);
-        if let Request::Write { token, write } = &mut request {
+        if let Request::Command {
+            token,
+            command: ClientCommand::Write(write),
+        } = &mut request
+        {
             *token = Token(seq);
             let lowest = self.open.keys().next().copied().unwrap_or(seq);
             write.acknowledged.0 = lowest - 1;
@@ -139,21 +143,26 @@ impl Writer {
     fn prepare(&mut self, client: &mut TestClient) -> Result<(), ()> {
         let token = Token(u64::MAX);
         client
-            .try_send(&mut vec![Request::OpenSession {
+            .try_send(&mut vec![Request::Command {
                 token,
-                timeout_ms: LONG_MS,
+                command: ClientCommand::OpenSession {
+                    timeout_ms: LONG_MS,
+                },
             }])
             .map_err(|_| ())?;
         let grant = loop {
             match client.next_event().ok_or(())? {
-                Event::SessionGranted { result, .. } => break result.expect("granted"),
+                Event::Outcome {
+                    outcome: CommandOutcome::SessionGranted(result),
+                    ..
+                } => break result.expect("granted"),
                 _ => continue,
             }
         };
         let (token, request) =
             client.write_request(&grant, 1, [create("/q", Lifetime::Persistent)]);
         client.try_send(&mut vec![request]).map_err(|_| ())?;
-        while !matches!(client.next_event().ok_or(())?, Event::Written { token: t, .. } if t == token)
+        while !matches!(client.next_event().ok_or(())?, Event::Outcome { token: t, .. } if t == token)
         {
         }
         self.grant = Some(grant);
@@ -162,7 +171,11 @@ impl Writer {
     }
 
     fn hear(&mut self, event: &Event) {
-        if let Event::Written { outcome, .. } = event {
+        if let Event::Outcome {
+            outcome: CommandOutcome::Written(outcome),
+            ..
+        } = event
+        {
             let value = self.open.remove(&outcome.seq.0).expect("answered once");
             self.answered
                 .insert(value, (created(outcome), outcome.revision.0));
@@ -480,9 +493,11 @@ fn a_panic_on_the_shard_thread_closes_the_links() {
     let node = Machine::default().start(options());
     let mut client = TestClient::open(&shard(&node), None);
     let (_link, _) = shard(&node).open(None, Box::new(Panics)).expect("serves");
-    client.send(vec![Request::OpenSession {
+    client.send(vec![Request::Command {
         token: Token(1),
-        timeout_ms: LONG_MS,
+        command: ClientCommand::OpenSession {
+            timeout_ms: LONG_MS,
+        },
     }]);
     client.until_closed();
     node.shutdown();
@@ -530,16 +545,16 @@ fn sessions_that_end_together_share_log_entries() {
     client.send(
         tokens
             .clone()
-            .map(|n| Request::OpenSession {
+            .map(|n| Request::Command {
                 token: Token(n),
-                timeout_ms: 300,
+                command: ClientCommand::OpenSession { timeout_ms: 300 },
             })
             .collect(),
     );
     client.until(|event| {
         matches!(
             event,
-            Event::SessionGranted {
+            Event::Outcome {
                 token: Token(500),
                 ..
             }

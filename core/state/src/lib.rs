@@ -14,4 +14,4 @@ mod sessions;
 mod state;
 
 pub use rows::RowError;
-pub use state::{Applied, Checkpoint, CommandOutcome, SessionView, ShardState, StateError};
+pub use state::{Applied, Checkpoint, SessionView, ShardState, StateError};

@@ -17,8 +17,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use oxkeeper_model::{
-    Answer, Attachment, ChangeSet, CloseOutcome, Entry, Head, Lifetime, Offset, Path, Query,
-    Revision, SessionError, SessionGrant, SessionId, ShardId, SharedHead, WriteOutcome, limits,
+    Answer, Attachment, ChangeSet, CommandOutcome, Entry, Head, Lifetime, Offset, Path, Query,
+    Revision, SessionId, ShardId, SharedHead, limits,
 };
 use thiserror::Error;
 
@@ -55,20 +55,6 @@ pub struct Applied {
     /// There exactly if the command took a revision.
     pub change: Option<Arc<ChangeSet>>,
     pub outcome: CommandOutcome,
-}
-
-/// The answer to one command.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CommandOutcome {
-    /// Of genesis and term start.
-    None,
-    Written(WriteOutcome),
-    SessionGranted(Result<SessionGrant, SessionError>),
-    SessionClosed(SessionId, CloseOutcome),
-    /// Whether the session ended.
-    SessionExpired(SessionId, bool),
-    /// Whether the record was deleted.
-    Reaped(bool),
 }
 
 /// A session as the keeper of deadlines needs it.

@@ -84,7 +84,9 @@ impl Bench {
             secret: [7; 32],
             seed,
         }]);
-        bench.entry(vec![Command::OpenSession { timeout_ms: 30_000 }]);
+        bench.entry(vec![Command::Client(ClientCommand::OpenSession {
+            timeout_ms: 30_000,
+        })]);
         let CommandOutcome::SessionGranted(Ok(grant)) = &bench.applied[0].outcome else {
             panic!("no session: {:?}", bench.applied);
         };
@@ -172,34 +174,22 @@ impl Bench {
 
     fn write(&mut self, op: TreeOp) -> Command {
         self.seq += 1;
-        Command::Write(SessionWrite {
+        Command::Client(ClientCommand::Write(SessionWrite {
             session: self.session,
             attachment: Attachment(1),
             seq: WriteSeq(self.seq),
             acknowledged: WriteSeq(self.seq.saturating_sub(2 * COMMANDS_PER_ENTRY as u64)),
             identities: self.identities.clone(),
             ops: smallvec![op],
-        })
+        }))
     }
 }
 
 fn root(acl: Acl) -> Record {
-    let head = Head {
-        created_revision: Revision(0),
-        modified_revision: Revision(0),
-        created_at_ms: 0,
-        modified_at_ms: 0,
-        modifications_count: 0,
-        version_id: 0,
-        acl,
-        acl_version: 0,
-        session: None,
-        children: Children::default(),
-        lifetime: Lifetime::Persistent,
-        value_bytes: None,
-        native: None,
-    };
-    Record { head, value: None }
+    Record {
+        head: Head::new(Revision(0), 0, acl),
+        value: None,
+    }
 }
 
 fn rss_mib() -> u64 {
@@ -210,14 +200,14 @@ fn rss_mib() -> u64 {
 }
 
 fn create(bench: &Bench, path: String, value: Bytes) -> TreeOp {
-    TreeOp::Create {
+    TreeOp::Create(Create {
         path: path.into(),
         value: Some(value),
         acl: bench.acl.clone(),
         lifetime: Lifetime::Persistent,
         sequential: false,
         malformed: false,
-    }
+    })
 }
 
 fn set(path: String, value: Bytes) -> TreeOp {

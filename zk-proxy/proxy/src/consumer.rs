@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use oxkeeper_link::{Event, LinkError, LinkSink, Request};
 use oxkeeper_model::{
-    AclEntry, Answer, Change, ChangeKind, ChangeSet, Query, SessionError, SessionGrant, SessionId,
+    AclEntry, Answer, Change, ChangeKind, ChangeSet, CommandOutcome, Query, SessionError,
+    SessionGrant, SessionId,
 };
 use oxkeeper_wire::EventType;
 
@@ -68,18 +69,8 @@ impl Consumer {
     fn handle(&mut self, tree: &Tree, view: &mut View, now: Instant, event: Event) {
         match event {
             Event::Changed(set) => self.changed(tree, view, now, &set),
-            Event::Written { token, outcome } => {
-                self.step(tree, view, now, ConnectionId(token.0), |pipeline, cx| {
-                    pipeline.on_written(cx, outcome);
-                });
-            }
-            Event::SessionGranted { token, result } => {
-                self.granted(tree, view, now, ConnectionId(token.0), result);
-            }
-            Event::SessionClosed { token, outcome, .. } => {
-                self.step(tree, view, now, ConnectionId(token.0), |pipeline, cx| {
-                    pipeline.on_session_closed(cx, outcome);
-                });
+            Event::Outcome { token, outcome } => {
+                self.outcome(tree, view, now, ConnectionId(token.0), outcome);
             }
             Event::Answered {
                 token: ADMIN_TOKEN,
@@ -96,6 +87,33 @@ impl Consumer {
                     pipeline.on_answer(cx, query, answer);
                 });
             }
+        }
+    }
+
+    fn outcome(
+        &mut self,
+        tree: &Tree,
+        view: &View,
+        now: Instant,
+        id: ConnectionId,
+        outcome: CommandOutcome,
+    ) {
+        match outcome {
+            CommandOutcome::Written(outcome) => {
+                self.step(tree, view, now, id, |pipeline, cx| {
+                    pipeline.on_written(cx, outcome)
+                });
+            }
+            CommandOutcome::SessionGranted(result) => self.granted(tree, view, now, id, result),
+            CommandOutcome::SessionClosed(_, outcome) => {
+                self.step(tree, view, now, id, |pipeline, cx| {
+                    pipeline.on_session_closed(cx, outcome);
+                });
+            }
+            // Of the shard's own commands, which nobody sent.
+            CommandOutcome::None
+            | CommandOutcome::SessionExpired(..)
+            | CommandOutcome::Reaped(_) => {}
         }
     }
 

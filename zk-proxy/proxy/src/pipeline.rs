@@ -25,8 +25,8 @@ use std::time::Instant;
 use bytes::{Buf, BytesMut};
 use oxkeeper_link::{Request as LinkRequest, Token};
 use oxkeeper_model::{
-    AclEntry, Answer, Attachment, CloseOutcome, Identities, OpResult, Permission, Query,
-    SessionError, SessionGrant, SessionId, TxnOutcome, WriteOutcome, WriteRefusal, WriteSeq,
+    AclEntry, Answer, Attachment, ClientCommand, CloseOutcome, Identities, OpResult, Permission,
+    Query, SessionError, SessionGrant, SessionId, TxnOutcome, WriteOutcome, WriteRefusal, WriteSeq,
     permits,
 };
 use oxkeeper_wire::{
@@ -213,8 +213,8 @@ impl Pipeline {
         }
         let timeout_ms = cx.tree.options.negotiate_timeout(request.timeout_ms);
         let token = Token(self.connection.0);
-        cx.requests.push(if request.session_id == 0 {
-            LinkRequest::OpenSession { token, timeout_ms }
+        let command = if request.session_id == 0 {
+            ClientCommand::OpenSession { timeout_ms }
         } else {
             // A password of another length is a wrong one.
             let mut password = [0; SESSION_PASSWORD_BYTES];
@@ -223,13 +223,13 @@ impl Pipeline {
             {
                 password.copy_from_slice(given);
             }
-            LinkRequest::Attach {
-                token,
+            ClientCommand::Attach {
                 session: SessionId(request.session_id),
                 password,
                 timeout_ms,
             }
-        });
+        };
+        cx.requests.push(LinkRequest::Command { token, command });
         self.stats.last_op = OpCode::CREATE_SESSION;
         self.phase = Phase::Connecting(request);
     }

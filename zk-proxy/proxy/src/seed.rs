@@ -1,9 +1,7 @@
 //! The records every ZooKeeper tree starts with.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use oxkeeper_model::{Acl, Children, Head, Lifetime, Record, Revision, SeedRecord};
+use oxkeeper_model::{Acl, Head, Record, Revision, SeedRecord};
 
 use crate::auth::{ALL, anyone};
 
@@ -16,8 +14,7 @@ pub fn tree_seed() -> Vec<SeedRecord> {
         record: Record {
             head: Head {
                 acl_version: -1,
-                acl: anyone(READ),
-                ..head(0)
+                ..head(0, anyone(READ))
             },
             value: Some(Bytes::new()),
         },
@@ -35,33 +32,17 @@ fn seed(path: &str, children: u32, acl: Acl) -> SeedRecord {
     SeedRecord {
         path: path.into(),
         record: Record {
-            head: Head {
-                acl,
-                ..head(children)
-            },
+            head: head(children, acl),
             value: Some(Bytes::new()),
         },
     }
 }
 
-fn head(children: u32) -> Head {
-    Head {
-        created_revision: Revision(0),
-        modified_revision: Revision(0),
-        created_at_ms: 0,
-        modified_at_ms: 0,
-        modifications_count: 0,
-        version_id: 0,
-        acl: Arc::from([]),
-        acl_version: 0,
-        session: None,
-        children: Children {
-            live: children,
-            created_ever: 0,
-            last_change: Revision(0),
-        },
-        lifetime: Lifetime::Persistent,
+fn head(children: u32, acl: Acl) -> Head {
+    let mut head = Head {
         value_bytes: Some(0),
-        native: None,
-    }
+        ..Head::new(Revision(0), 0, acl)
+    };
+    head.children.live = children;
+    head
 }

@@ -36,11 +36,8 @@ pub(crate) fn code(error: OpError) -> ErrorCode {
         OpError::NoChildrenForEphemerals => ErrorCode::NO_CHILDREN_FOR_EPHEMERALS,
         OpError::NodeExists => ErrorCode::NODE_EXISTS,
         OpError::NotEmpty => ErrorCode::NOT_EMPTY,
-        OpError::InvalidAcl => ErrorCode::INVALID_ACL,
         OpError::BadArguments => ErrorCode::BAD_ARGUMENTS,
-        OpError::Garbled => ErrorCode::MARSHALLING_ERROR,
-        OpError::Unimplemented => ErrorCode::UNIMPLEMENTED,
-        OpError::ReconfigDisabled => ErrorCode::RECONFIG_DISABLED,
+        OpError::FrontEnd(code) => ErrorCode(code),
     }
 }
 

@@ -6,7 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 use oxkeeper_model::{
-    Identity, Lifetime, OpError, OpResult, Ops, Path, Revision, TreeOp, TxnOutcome, limits,
+    Create, Identity, Lifetime, OpError, OpResult, Ops, Path, Revision, TreeOp, TxnOutcome, limits,
 };
 use oxkeeper_wire::{
     AclRecord, BodyWriter, CheckRequest, CreateRequest, DeleteRequest, ErrorCode, MultiOp, OpCode,
@@ -22,6 +22,9 @@ const ANY_VERSION: i32 = -1;
 
 /// Znodes that cannot be deleted.
 const PROTECTED: [&str; 4] = ["/", "/zookeeper", "/zookeeper/config", "/zookeeper/quota"];
+
+/// An operation that could not be read at all, which spoils its whole multi.
+const GARBLED: OpError = OpError::FrontEnd(ErrorCode::MARSHALLING_ERROR.0);
 
 /// How the outcome of a write is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +49,7 @@ pub(crate) fn translate(request: &Request<'_>, caller: &Caller<'_>) -> Option<(O
         Request::SetAcl { path, acl, version } => {
             caller.set_acl(path.as_deref(), acl.as_deref(), *version)
         }
-        Request::Reconfig { .. } => Err(OpError::ReconfigDisabled),
+        Request::Reconfig { .. } => Err(ErrorCode::RECONFIG_DISABLED),
         // A null path spoils the whole multi, wherever it stands.
         Request::Multi(operations) if operations.iter().any(|op| path_of(op).is_none()) => {
             return Some(garbled_multi());
@@ -67,7 +70,7 @@ pub(crate) fn translate(request: &Request<'_>, caller: &Caller<'_>) -> Option<(O
 /// A multi whose record cannot be read: it takes a zxid, unlike other garbled requests.
 pub(crate) fn garbled_multi() -> (Ops, Shape) {
     (
-        smallvec![or_refused(Err(OpError::Garbled))],
+        smallvec![or_refused(Err(ErrorCode::MARSHALLING_ERROR))],
         Shape::Single(OpCode::MULTI),
     )
 }
@@ -81,12 +84,12 @@ fn path_of<'a>(op: &'a MultiOp<'_>) -> Option<&'a str> {
     }
 }
 
-fn or_refused(op: Result<TreeOp, OpError>) -> TreeOp {
-    op.unwrap_or_else(|error| TreeOp::Refused { error })
+fn or_refused(op: Result<TreeOp, ErrorCode>) -> TreeOp {
+    op.unwrap_or_else(|ErrorCode(code)| TreeOp::Refused { code })
 }
 
 impl Caller<'_> {
-    fn multi_op(&self, op: &MultiOp<'_>) -> Result<TreeOp, OpError> {
+    fn multi_op(&self, op: &MultiOp<'_>) -> Result<TreeOp, ErrorCode> {
         match op {
             MultiOp::Create(create) => self.create(create),
             MultiOp::Delete(request) => delete(request),
@@ -95,21 +98,24 @@ impl Caller<'_> {
         }
     }
 
-    fn create(&self, request: &CreateRequest<'_>) -> Result<TreeOp, OpError> {
+    fn create(&self, request: &CreateRequest<'_>) -> Result<TreeOp, ErrorCode> {
         let mode = CreateMode::of(request, self.extended_types_enabled)?;
-        let path = request.path.as_deref().ok_or(OpError::Garbled)?;
+        let path = request
+            .path
+            .as_deref()
+            .ok_or(ErrorCode::MARSHALLING_ERROR)?;
         if !path.contains('/') || path.contains('\0') {
-            return Err(OpError::BadArguments);
+            return Err(ErrorCode::BAD_ARGUMENTS);
         }
         let acl = auth::normalise(request.acl.as_deref(), self.identities).map_err(acl_error)?;
-        Ok(TreeOp::Create {
+        Ok(TreeOp::Create(Create {
             path: Path::from(path),
             value: request.data.map(Bytes::copy_from_slice),
             acl,
             lifetime: mode.lifetime,
             sequential: mode.sequential,
             malformed: is_malformed(path, mode.sequential),
-        })
+        }))
     }
 
     fn set_acl(
@@ -117,7 +123,7 @@ impl Caller<'_> {
         path: Option<&str>,
         acl: Option<&[AclRecord<'_>]>,
         version: i32,
-    ) -> Result<TreeOp, OpError> {
+    ) -> Result<TreeOp, ErrorCode> {
         let path = valid_path(path)?;
         let acl = auth::normalise(acl, self.identities).map_err(acl_error)?;
         Ok(TreeOp::SetAcl {
@@ -128,10 +134,13 @@ impl Caller<'_> {
     }
 }
 
-fn delete(request: &DeleteRequest<'_>) -> Result<TreeOp, OpError> {
-    let path = request.path.as_deref().ok_or(OpError::Garbled)?;
+fn delete(request: &DeleteRequest<'_>) -> Result<TreeOp, ErrorCode> {
+    let path = request
+        .path
+        .as_deref()
+        .ok_or(ErrorCode::MARSHALLING_ERROR)?;
     if !path.contains('/') || path.contains('\0') || PROTECTED.contains(&path) {
-        return Err(OpError::BadArguments);
+        return Err(ErrorCode::BAD_ARGUMENTS);
     }
     Ok(TreeOp::Delete {
         path: path.into(),
@@ -139,7 +148,7 @@ fn delete(request: &DeleteRequest<'_>) -> Result<TreeOp, OpError> {
     })
 }
 
-fn set_data(request: &SetDataRequest<'_>) -> Result<TreeOp, OpError> {
+fn set_data(request: &SetDataRequest<'_>) -> Result<TreeOp, ErrorCode> {
     Ok(TreeOp::SetValue {
         path: valid_path(request.path.as_deref())?,
         value: request.data.map(Bytes::copy_from_slice),
@@ -147,7 +156,7 @@ fn set_data(request: &SetDataRequest<'_>) -> Result<TreeOp, OpError> {
     })
 }
 
-fn check(request: &CheckRequest<'_>) -> Result<TreeOp, OpError> {
+fn check(request: &CheckRequest<'_>) -> Result<TreeOp, ErrorCode> {
     Ok(TreeOp::Check {
         path: valid_path(request.path.as_deref())?,
         expected_version: expected(request.version),
@@ -158,10 +167,10 @@ fn expected(version: i32) -> Option<i32> {
     (version != ANY_VERSION).then_some(version)
 }
 
-fn valid_path(path: Option<&str>) -> Result<Path, OpError> {
+fn valid_path(path: Option<&str>) -> Result<Path, ErrorCode> {
     match path {
         Some(path) if paths::validate(path).is_ok() => Ok(path.into()),
-        _ => Err(OpError::BadArguments),
+        _ => Err(ErrorCode::BAD_ARGUMENTS),
     }
 }
 
@@ -173,10 +182,10 @@ fn is_malformed(path: &str, sequential: bool) -> bool {
     paths::validate(path).is_err()
 }
 
-fn acl_error(error: AuthError) -> OpError {
+fn acl_error(error: AuthError) -> ErrorCode {
     match error {
-        AuthError::NullId => OpError::Garbled,
-        AuthError::InvalidAcl | AuthError::Failed => OpError::InvalidAcl,
+        AuthError::NullId => ErrorCode::MARSHALLING_ERROR,
+        AuthError::InvalidAcl | AuthError::Failed => ErrorCode::INVALID_ACL,
     }
 }
 
@@ -187,7 +196,7 @@ struct CreateMode {
 
 impl CreateMode {
     /// The operation decides about container and TTL, the flags about the rest.
-    fn of(request: &CreateRequest<'_>, extended_types_enabled: bool) -> Result<Self, OpError> {
+    fn of(request: &CreateRequest<'_>, extended_types_enabled: bool) -> Result<Self, ErrorCode> {
         let (ephemeral, sequential, ttl_flag) = match request.flags {
             0 | 4 => (false, false, false),
             1 => (true, false, false),
@@ -195,16 +204,16 @@ impl CreateMode {
             3 => (true, true, false),
             5 => (false, false, true),
             6 => (false, true, true),
-            _ => return Err(OpError::BadArguments),
+            _ => return Err(ErrorCode::BAD_ARGUMENTS),
         };
         if ttl_flag && !extended_types_enabled {
-            return Err(OpError::Unimplemented);
+            return Err(ErrorCode::UNIMPLEMENTED);
         }
         let lifetime = match (request.ttl_ms, ttl_flag) {
             (Some(ttl_ms), true) => Lifetime::Ttl {
                 ttl_ms: valid_ttl(ttl_ms)?,
             },
-            (Some(_), false) | (None, true) => return Err(OpError::BadArguments),
+            (Some(_), false) | (None, true) => return Err(ErrorCode::BAD_ARGUMENTS),
             (None, false) if request.op == OpCode::CREATE_CONTAINER => Lifetime::Container,
             (None, false) if ephemeral => Lifetime::Ephemeral,
             (None, false) => Lifetime::Persistent,
@@ -216,17 +225,17 @@ impl CreateMode {
     }
 }
 
-fn valid_ttl(ttl_ms: i64) -> Result<u64, OpError> {
+fn valid_ttl(ttl_ms: i64) -> Result<u64, ErrorCode> {
     match u64::try_from(ttl_ms) {
         Ok(ttl_ms) if (1..=limits::TTL_MS_MAX).contains(&ttl_ms) => Ok(ttl_ms),
-        _ => Err(OpError::BadArguments),
+        _ => Err(ErrorCode::BAD_ARGUMENTS),
     }
 }
 
 /// Whether a value is so large that the shard's changes will not carry it.
 pub(crate) fn has_large_value(ops: &[TreeOp]) -> bool {
     ops.iter().any(|op| match op {
-        TreeOp::Create { value, .. } | TreeOp::SetValue { value, .. } => value
+        TreeOp::Create(Create { value, .. }) | TreeOp::SetValue { value, .. } => value
             .as_ref()
             .is_some_and(|value| value.len() > limits::CHANGED_VALUE_BYTES_MAX),
         _ => false,
@@ -262,7 +271,7 @@ pub(crate) fn reply_outcome(
         (TxnOutcome::Failed { error, .. }, Shape::Single(_))
         | (
             TxnOutcome::Failed {
-                error: error @ OpError::Garbled,
+                error: error @ GARBLED,
                 ..
             },
             Shape::Multi(_),

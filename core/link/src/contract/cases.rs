@@ -5,8 +5,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use oxkeeper_model::{
-    Answer, ChangeKind, ChangeSet, Lifetime, Query, Revision, SessionError, SessionId, TxnOutcome,
-    WriteOutcome, WriteRefusal, WriteSeq, limits::CHANGE_HISTORY_MAX,
+    Answer, ChangeKind, ChangeSet, ClientCommand, CommandOutcome, Lifetime, Query, Revision,
+    SessionError, SessionId, TxnOutcome, WriteOutcome, WriteRefusal, WriteSeq,
+    limits::CHANGE_HISTORY_MAX,
 };
 
 use super::client::token_of;
@@ -107,7 +108,11 @@ fn changes_come_before_outcomes(test: TestShard) {
             Some(token),
             "outcomes come in the order of the requests"
         );
-        let Event::Written { outcome, .. } = event else {
+        let Event::Outcome {
+            outcome: CommandOutcome::Written(outcome),
+            ..
+        } = event
+        else {
             panic!("not a write's outcome")
         };
         assert!(is_applied(&outcome), "{outcome:?}");
@@ -236,9 +241,11 @@ fn a_full_queue(test: TestShard) {
     let mut sent = 0;
     let mut batch = |count: u64| {
         let mut requests: Vec<Request> = (sent..sent + count)
-            .map(|n| Request::OpenSession {
+            .map(|n| Request::Command {
                 token: Token(n),
-                timeout_ms: LONG_MS,
+                command: ClientCommand::OpenSession {
+                    timeout_ms: LONG_MS,
+                },
             })
             .collect();
         let before = requests.clone();
@@ -315,13 +322,15 @@ fn a_link_does_not_resume(test: TestShard) {
     let start = writer.opened.position;
     for _ in 0..=CHANGE_HISTORY_MAX / 64 {
         let requests: Vec<Request> = (0..64)
-            .map(|_| Request::OpenSession {
+            .map(|_| Request::Command {
                 token: writer.token(),
-                timeout_ms: LONG_MS,
+                command: ClientCommand::OpenSession {
+                    timeout_ms: LONG_MS,
+                },
             })
             .collect();
         let last = requests.last().and_then(|request| match request {
-            Request::OpenSession { token, .. } => Some(*token),
+            Request::Command { token, .. } => Some(*token),
             _ => None,
         });
         writer.send(requests);
@@ -409,15 +418,16 @@ fn a_session_lives(test: TestShard) {
 
     let token = moved.token();
     let (session, attachment) = (attached.session, attached.attachment);
-    moved.send(vec![Request::CloseSession {
+    moved.send(vec![Request::Command {
         token,
-        session,
-        attachment,
-        seq: WriteSeq(1),
+        command: ClientCommand::CloseSession {
+            session,
+            attachment,
+            seq: WriteSeq(1),
+        },
     }]);
-    let Event::SessionClosed {
-        outcome,
-        session: closed,
+    let Event::Outcome {
+        outcome: CommandOutcome::SessionClosed(closed, outcome),
         ..
     } = moved.answer(token)
     else {

@@ -5,8 +5,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use oxkeeper_model::{
-    Answer, Lifetime, Ops, Query, Revision, SessionGrant, SessionWrite, TreeOp, WriteOutcome,
-    WriteSeq,
+    Answer, ClientCommand, CloseOutcome, CommandOutcome, Create, Lifetime, Ops, Query, Revision,
+    SessionGrant, SessionWrite, TreeOp, WriteOutcome, WriteSeq,
 };
 
 use crate::{Event, Link, LinkError, LinkSink, Opened, Request, Shard, Token, contract::open_acl};
@@ -111,19 +111,18 @@ impl TestClient {
                 );
                 self.position = set.revision;
             }
-            Event::Written { outcome, .. } => {
+            Event::Outcome {
+                outcome:
+                    CommandOutcome::Written(WriteOutcome { revision, .. })
+                    | CommandOutcome::SessionClosed(_, CloseOutcome { revision, .. }),
+                ..
+            } => {
                 assert!(
-                    outcome.revision <= self.position,
+                    *revision <= self.position,
                     "changes come before their outcome"
                 );
             }
-            Event::SessionClosed { outcome, .. } => {
-                assert!(
-                    outcome.revision <= self.position,
-                    "the end comes before its outcome"
-                );
-            }
-            Event::SessionGranted { .. } | Event::Answered { .. } => {}
+            Event::Outcome { .. } | Event::Answered { .. } => {}
         }
     }
 
@@ -149,7 +148,10 @@ impl TestClient {
 
     pub fn open_session(&mut self, timeout_ms: u32) -> SessionGrant {
         let token = self.token();
-        self.send(vec![Request::OpenSession { token, timeout_ms }]);
+        self.send(vec![Request::Command {
+            token,
+            command: ClientCommand::OpenSession { timeout_ms },
+        }]);
         self.granted(token).expect("a new session is granted")
     }
 
@@ -164,18 +166,23 @@ impl TestClient {
             timeout_ms,
             ..
         } = *grant;
-        self.send(vec![Request::Attach {
+        self.send(vec![Request::Command {
             token,
-            session,
-            password,
-            timeout_ms,
+            command: ClientCommand::Attach {
+                session,
+                password,
+                timeout_ms,
+            },
         }]);
         self.granted(token)
     }
 
     fn granted(&mut self, token: Token) -> Result<SessionGrant, oxkeeper_model::SessionError> {
         match self.answer(token) {
-            Event::SessionGranted { result, .. } => result,
+            Event::Outcome {
+                outcome: CommandOutcome::SessionGranted(result),
+                ..
+            } => result,
             other => panic!("unexpected {other:?}"),
         }
     }
@@ -195,7 +202,13 @@ impl TestClient {
             identities: [].into(),
             ops: ops.into_iter().collect::<Ops>(),
         };
-        (token, Request::Write { token, write })
+        (
+            token,
+            Request::Command {
+                token,
+                command: ClientCommand::Write(write),
+            },
+        )
     }
 
     pub fn write(&mut self, grant: &SessionGrant, seq: u64, op: TreeOp) -> WriteOutcome {
@@ -206,7 +219,10 @@ impl TestClient {
 
     pub fn written(&mut self, token: Token) -> WriteOutcome {
         match self.answer(token) {
-            Event::Written { outcome, .. } => outcome,
+            Event::Outcome {
+                outcome: CommandOutcome::Written(outcome),
+                ..
+            } => outcome,
             other => panic!("unexpected {other:?}"),
         }
     }
@@ -236,23 +252,20 @@ impl TestClient {
 pub(crate) fn token_of(event: &Event) -> Option<Token> {
     match event {
         Event::Changed(_) => None,
-        Event::Written { token, .. }
-        | Event::SessionGranted { token, .. }
-        | Event::SessionClosed { token, .. }
-        | Event::Answered { token, .. } => Some(*token),
+        Event::Outcome { token, .. } | Event::Answered { token, .. } => Some(*token),
     }
 }
 
 /// A create that is open to all, with the path as its value.
 pub fn create(path: &str, lifetime: Lifetime) -> TreeOp {
-    TreeOp::Create {
+    TreeOp::Create(Create {
         path: path.into(),
         value: Some(path.to_owned().into()),
         acl: open_acl(),
         lifetime,
         sequential: false,
         malformed: false,
-    }
+    })
 }
 
 /// A write of a value, whatever the version.

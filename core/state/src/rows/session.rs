@@ -8,7 +8,7 @@ use oxkeeper_model::{
 use super::RowError;
 use oxkeeper_format::{error_code, error_of};
 
-use super::codec::{Reader, put_acl, put_bytes, put_varint, read_acl};
+use super::codec::{Reader, put_acl, put_bytes, put_signed, put_varint, read_acl};
 use super::head::{encode_head, read_head};
 
 const SESSION_FORMAT: u8 = 1;
@@ -75,7 +75,9 @@ fn put_outcome(out: &mut Vec<u8>, outcome: &TxnOutcome) {
         TxnOutcome::Failed { index, error } => {
             out.push(FAILED);
             put_varint(out, u64::from(*index));
-            out.push(error_code(*error));
+            let (number, code) = error_code(*error);
+            out.push(number);
+            put_signed(out, i64::from(code));
         }
     }
 }
@@ -92,8 +94,8 @@ fn read_outcome(reader: &mut Reader<'_>) -> Result<TxnOutcome, RowError> {
         }
         FAILED => {
             let index = reader.varint_u32()?;
-            let code = reader.byte()?;
-            let error = error_of(code).ok_or(reader.malformed())?;
+            let (number, code) = (reader.byte()?, reader.signed_i32()?);
+            let error = error_of(number, code).ok_or(reader.malformed())?;
             Ok(TxnOutcome::Failed { index, error })
         }
         _ => Err(reader.malformed()),

@@ -174,7 +174,7 @@ fn access_lists_and_sessions_have_their_persisted_bytes() {
     };
     let mut row = Vec::new();
     encode_session(&mut row, &session);
-    assert_eq!(hex(&row), "0102904e090302ac02020106ad0201020405");
+    assert_eq!(hex(&row), "0102904e090302ac0202010600ad0201020405");
 }
 
 #[test]
@@ -288,10 +288,20 @@ fn outcome() -> impl Strategy<Value = TxnOutcome> {
     prop_oneof![
         proptest::collection::vec(result, 0..4)
             .prop_map(|results| TxnOutcome::Applied(results.into())),
-        (any::<u32>(), 1..=10u8).prop_map(|(index, code)| {
-            let error = oxkeeper_format::error_of(code).expect("a known code");
-            TxnOutcome::Failed { index, error }
-        }),
+        (any::<u32>(), error()).prop_map(|(index, error)| TxnOutcome::Failed { index, error }),
+    ]
+}
+
+fn error() -> impl Strategy<Value = OpError> {
+    prop_oneof![
+        Just(OpError::NoNode),
+        Just(OpError::NoAuth),
+        Just(OpError::BadVersion),
+        Just(OpError::NoChildrenForEphemerals),
+        Just(OpError::NodeExists),
+        Just(OpError::NotEmpty),
+        Just(OpError::BadArguments),
+        any::<i32>().prop_map(OpError::FrontEnd),
     ]
 }
 

@@ -5,14 +5,14 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use oxkeeper_model::{
-    Attachment, ChangeSet, Changes, CloseOutcome, Command, Entry, Offset, Parents, Path, Revision,
-    SeedRecord, SessionError, SessionGrant, SessionId, SessionPassword, SessionWrite, TxnOutcome,
-    WriteOutcome, WriteRefusal, WriteSeq,
+    Attachment, ChangeSet, Changes, ClientCommand, CloseOutcome, Command, CommandOutcome, Entry,
+    Offset, Parents, Path, Revision, SeedRecord, SessionError, SessionGrant, SessionId,
+    SessionPassword, SessionWrite, TxnOutcome, WriteOutcome, WriteRefusal, WriteSeq,
 };
 use subtle::ConstantTimeEq;
 
 use super::tree::{Tree, TreeChanges};
-use super::{Applied, CommandOutcome, ShardState, StateError, digest, is_due};
+use super::{Applied, ShardState, StateError, digest, is_due};
 use crate::keys;
 use crate::records::{Commit, Index};
 use crate::sessions::{Admission, next_session, password_of};
@@ -64,9 +64,20 @@ impl<S: KeyValueStore> ShardState<S> {
                 change: None,
                 outcome: CommandOutcome::None,
             }),
-            Command::Write(write) => self.write(write),
-            Command::OpenSession { timeout_ms } => Ok(self.open_session(*timeout_ms)),
-            Command::Attach {
+            Command::Client(command) => self.client_command(command),
+            Command::ExpireSession {
+                session,
+                attachment,
+            } => self.expire_session(*session, *attachment),
+            Command::Reap { path } => self.reap(path),
+        }
+    }
+
+    fn client_command(&mut self, command: &ClientCommand) -> Result<Applied, StateError> {
+        match command {
+            ClientCommand::Write(write) => self.write(write),
+            ClientCommand::OpenSession { timeout_ms } => Ok(self.open_session(*timeout_ms)),
+            ClientCommand::Attach {
                 session,
                 password,
                 timeout_ms,
@@ -77,16 +88,11 @@ impl<S: KeyValueStore> ShardState<S> {
                     outcome: CommandOutcome::SessionGranted(granted),
                 })
             }
-            Command::CloseSession {
+            ClientCommand::CloseSession {
                 session,
                 attachment,
                 seq,
             } => self.close_session(*session, *attachment, *seq),
-            Command::ExpireSession {
-                session,
-                attachment,
-            } => self.expire_session(*session, *attachment),
-            Command::Reap { path } => self.reap(path),
         }
     }
 

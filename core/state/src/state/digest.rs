@@ -3,10 +3,10 @@
 //! It takes in the rows an entry writes and what its commands answered, so that replicas that
 //! differ in a record, a session or an outcome differ in it.
 
-use oxkeeper_model::{CloseOutcome, SessionGrant, WriteOutcome, WriteRefusal};
+use oxkeeper_model::{CloseOutcome, CommandOutcome, SessionGrant, WriteOutcome, WriteRefusal};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{Applied, CommandOutcome};
+use super::Applied;
 use oxkeeper_format::error_code;
 
 /// The digest after an entry, from the one before it.
@@ -47,7 +47,9 @@ fn written(outcome: &WriteOutcome) -> [u64; 4] {
     let result = match &outcome.result {
         Ok(Applied(_)) => 1,
         Ok(Failed { index, error }) => {
-            2 | u64::from(error_code(*error)) << 8 | u64::from(*index) << 32
+            let (number, code) = error_code(*error);
+            let error = u64::from(number) << 8 | u64::from(code as u32) << 32;
+            (2 | error) ^ u64::from(*index).rotate_right(16)
         }
         Err(error) => 3 | refusal(Some(*error)) << 8,
     };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use oxkeeper_model::{
-    Acl, Change, ChangeKind, ChangedValue, Changes, Children, Head, Identity, Lifetime, OpError,
+    Acl, Change, ChangeKind, ChangedValue, Changes, Create, Head, Identity, Lifetime, OpError,
     OpResult, OpResults, Parents, Path, Permission, Revision, SessionId, SharedHead, TreeOp,
     TxnOutcome, limits, parent_of, permits,
 };
@@ -55,16 +55,6 @@ impl From<StateError> for Stop {
 }
 
 const GONE: StateError = StateError::Broken("a record vanished within a transaction");
-
-/// What a create asks for.
-struct NewRecord<'a> {
-    path: &'a Path,
-    value: &'a Option<Bytes>,
-    acl: &'a Acl,
-    lifetime: Lifetime,
-    sequential: bool,
-    malformed: bool,
-}
 
 /// Who asks.
 #[derive(Clone, Copy)]
@@ -137,24 +127,7 @@ impl<'a, S: KeyValueStore> Tree<'a, S> {
 
     fn operate(&mut self, caller: Caller<'_>, op: &TreeOp) -> Result<OpResult, Stop> {
         match op {
-            TreeOp::Create {
-                path,
-                value,
-                acl,
-                lifetime,
-                sequential,
-                malformed,
-            } => {
-                let new = NewRecord {
-                    path,
-                    value,
-                    acl,
-                    lifetime: *lifetime,
-                    sequential: *sequential,
-                    malformed: *malformed,
-                };
-                self.create(caller, &new)
-            }
+            TreeOp::Create(create) => self.create(caller, create),
             TreeOp::SetValue {
                 path,
                 value,
@@ -183,7 +156,7 @@ impl<'a, S: KeyValueStore> Tree<'a, S> {
                 let value = self.records.value(self.store, slot)?;
                 Ok(OpResult::Got { head, value })
             }
-            TreeOp::Refused { error } => Err(Stop::Op(*error)),
+            TreeOp::Refused { code } => Err(Stop::Op(OpError::FrontEnd(*code))),
         }
     }
 
@@ -206,9 +179,9 @@ impl<'a, S: KeyValueStore> Tree<'a, S> {
         Ok((slot, head))
     }
 
-    fn create(&mut self, caller: Caller<'_>, new: &NewRecord<'_>) -> Result<OpResult, Stop> {
+    fn create(&mut self, caller: Caller<'_>, new: &Create) -> Result<OpResult, Stop> {
         // The root is its own parent here: creating it finds that it exists.
-        let parent_path = match &**new.path {
+        let parent_path = match &*new.path {
             "/" => "/",
             path => parent_of(path).ok_or(OpError::BadArguments)?,
         };
@@ -239,31 +212,20 @@ impl<'a, S: KeyValueStore> Tree<'a, S> {
             kind: ChangeKind::Created,
             head: head.clone(),
             parent_acl: Some(parent_acl),
-            value: changed(new.value),
+            value: changed(&new.value),
         });
         Ok(OpResult::Created { path, head })
     }
 
-    fn new_head(&mut self, session: SessionId, new: &NewRecord<'_>) -> Head {
+    fn new_head(&mut self, session: SessionId, new: &Create) -> Head {
         self.records.puts += 1;
+        let acl = self.acls.shared(&new.acl);
         Head {
-            created_revision: self.revision,
-            modified_revision: self.revision,
-            created_at_ms: self.now_ms,
-            modified_at_ms: self.now_ms,
-            modifications_count: 0,
             version_id: self.records.puts,
-            acl: self.acls.shared(new.acl),
-            acl_version: 0,
             session: (new.lifetime == Lifetime::Ephemeral).then_some(session),
-            children: Children {
-                live: 0,
-                created_ever: 0,
-                last_change: self.revision,
-            },
             lifetime: new.lifetime,
             value_bytes: new.value.as_ref().map(|value| value.len() as u32),
-            native: None,
+            ..Head::new(self.revision, self.now_ms, acl)
         }
     }
 

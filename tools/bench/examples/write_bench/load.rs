@@ -146,13 +146,17 @@ impl Load {
             seq: 0,
             sent: Vec::new(),
         };
-        load.sent.push(Request::OpenSession {
+        load.sent.push(Request::Command {
             token: Token(0),
-            timeout_ms: 60_000,
+            command: ClientCommand::OpenSession { timeout_ms: 60_000 },
         });
         load.flush()?;
         for event in load.events.recv()? {
-            if let Event::SessionGranted { result, .. } = event {
+            if let Event::Outcome {
+                outcome: CommandOutcome::SessionGranted(result),
+                ..
+            } = event
+            {
                 load.session = Some(result?);
             }
         }
@@ -172,7 +176,10 @@ impl Load {
             identities: Arc::from([]),
             ops: [op].into_iter().collect(),
         };
-        self.sent.push(Request::Write { token, write });
+        self.sent.push(Request::Command {
+            token,
+            command: ClientCommand::Write(write),
+        });
         Ok(())
     }
 
@@ -188,7 +195,11 @@ impl Load {
         let mut answered = Vec::new();
         while answered.is_empty() {
             for event in self.events.recv()? {
-                let Event::Written { token, outcome } = event else {
+                let Event::Outcome {
+                    token,
+                    outcome: CommandOutcome::Written(outcome),
+                } = event
+                else {
                     continue;
                 };
                 ensure!(

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use oxkeeper_link::{Request as LinkRequest, Token};
-use oxkeeper_model::{Answer, Identities, Ops, Query, SessionId, SessionWrite};
+use oxkeeper_model::{Answer, ClientCommand, Identities, Ops, Query, SessionId, SessionWrite};
 use oxkeeper_wire::{
     DecodeError, ErrorCode, OpCode, Request, RequestHeader, decode_body, decode_header, reply,
 };
@@ -134,9 +134,9 @@ impl Pipeline {
             identities: Identities::clone(&self.identities),
             ops,
         };
-        cx.requests.push(LinkRequest::Write {
+        cx.requests.push(LinkRequest::Command {
             token: Token(self.connection.0),
-            write,
+            command: ClientCommand::Write(write),
         });
         self.push(
             arrival,
@@ -153,11 +153,14 @@ impl Pipeline {
             return;
         };
         binding.last_seq = binding.last_seq.next();
-        cx.requests.push(LinkRequest::CloseSession {
-            token: Token(self.connection.0),
+        let command = ClientCommand::CloseSession {
             session: binding.session,
             attachment: binding.attachment,
             seq: binding.last_seq,
+        };
+        cx.requests.push(LinkRequest::Command {
+            token: Token(self.connection.0),
+            command,
         });
         // Nothing that was sent behind a close is answered, so nothing behind it is looked at.
         self.blockers += 1;

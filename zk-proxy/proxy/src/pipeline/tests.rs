@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use oxkeeper_model::{
-    Change, ChangeKind, ChangeSet, ChangedValue, Fetched, OpResults, Parents, Path, Revision,
-    SharedHead,
+    Change, ChangeKind, ChangeSet, ChangedValue, ClientCommand, Fetched, OpResults, Parents, Path,
+    Revision, SharedHead,
 };
 use oxkeeper_wire::client::{decode_reply, encode_request};
 use oxkeeper_wire::{DeleteRequest, Request, SetDataRequest, next_frame};
@@ -36,9 +36,9 @@ impl Bench {
         bench.step(|pipeline, cx| pipeline.on_connect(cx, connect_request(0)));
         assert_eq!(
             bench.sent,
-            [LinkRequest::OpenSession {
+            [LinkRequest::Command {
                 token: Token(1),
-                timeout_ms: 10_000
+                command: ClientCommand::OpenSession { timeout_ms: 10_000 }
             }]
         );
         bench.sent.clear();
@@ -203,7 +203,7 @@ fn a_read_that_must_ask_holds_back_everything_behind_it() {
     let replies = bench.replies();
     assert_eq!(replies, [(1, 0, ErrorCode::OK, Some(b"1".to_vec()))]);
     assert!(
-        matches!(bench.sent[1], LinkRequest::Write { .. }),
+        matches!(bench.sent[1], LinkRequest::Command { .. }),
         "the write goes out only now"
     );
     bench.set_done(1, "/cold", b"2");
@@ -222,7 +222,10 @@ fn writes_are_numbered_without_gaps_and_acknowledge_what_arrived() {
         .sent
         .iter()
         .map(|request| match request {
-            LinkRequest::Write { write, .. } => (write.seq.0, write.acknowledged.0),
+            LinkRequest::Command {
+                command: ClientCommand::Write(write),
+                ..
+            } => (write.seq.0, write.acknowledged.0),
             other => panic!("{other:?}"),
         })
         .collect();

@@ -1,28 +1,18 @@
 use std::sync::Arc;
 
-use oxkeeper_model::{Children, Lifetime, Parents};
+use oxkeeper_model::{Children, Parents};
 
 use super::*;
 
 const BUDGET: usize = 1 << 20;
 
 fn head(revision: u64) -> SharedHead {
-    Head {
-        created_revision: Revision(revision),
-        modified_revision: Revision(revision),
-        created_at_ms: 0,
-        modified_at_ms: 0,
-        modifications_count: 0,
-        version_id: 0,
-        acl: Arc::from([]),
-        acl_version: 0,
-        session: None,
-        children: Children::default(),
-        lifetime: Lifetime::Persistent,
+    let mut head = Head {
         value_bytes: Some(1),
-        native: None,
-    }
-    .into()
+        ..Head::new(Revision(revision), 0, Arc::from([]))
+    };
+    head.children = Children::default();
+    head.into()
 }
 
 fn change(path: &str, kind: ChangeKind, revision: u64, value: ChangedValue) -> Change {

@@ -1,6 +1,6 @@
 //! Checkpoints, crashes, replay, and equal replicas.
 
-use oxkeeper_model::{Command, Entry, Offset, ShardId, Term};
+use oxkeeper_model::{ClientCommand, Command, Entry, Offset, ShardId, Term};
 use proptest::prelude::*;
 
 use super::fixture::*;
@@ -122,7 +122,9 @@ fn a_log_without_genesis_stops_the_shard() {
     let entry = Entry {
         term: Term(1),
         at_ms: 0,
-        commands: vec![Command::OpenSession { timeout_ms: 1 }],
+        commands: vec![Command::Client(ClientCommand::OpenSession {
+            timeout_ms: 1,
+        })],
     };
     assert_eq!(
         state.apply(Offset(1), &entry, &mut Vec::new()),

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use oxkeeper_model::{
-    Acl, AclEntry, Answer, Attachment, ChangeSet, Children, CloseOutcome, Command, Entry, Head,
-    Identities, Identity, Lifetime, OpError, OpResult, Ops, Path, Query, Record, Revision,
-    SeedRecord, SessionGrant, SessionId, SessionWrite, ShardId, SharedHead, Term, TreeOp,
-    TxnOutcome, WriteOutcome, WriteRefusal, WriteSeq,
+    Acl, AclEntry, Answer, Attachment, ChangeSet, ClientCommand, CloseOutcome, Command,
+    CommandOutcome, Create, Entry, Head, Identities, Identity, Lifetime, OpError, OpResult, Ops,
+    Path, Query, Record, Revision, SeedRecord, SessionGrant, SessionId, SessionWrite, ShardId,
+    SharedHead, Term, TreeOp, TxnOutcome, WriteOutcome, WriteRefusal, WriteSeq,
 };
 
 use oxkeeper_store::MemoryStore;
 
-use crate::{Applied, CommandOutcome, ShardState};
+use crate::{Applied, ShardState};
 
 pub(super) const SECRET: [u8; 32] = [9; 32];
 pub(super) const START_MS: i64 = 1_700_000_000_000;
@@ -106,7 +106,9 @@ impl Shard {
     }
 
     pub(super) fn open(&mut self) -> Client {
-        let applied = self.apply_one(Command::OpenSession { timeout_ms: 10_000 });
+        let applied = self.apply_one(Command::Client(ClientCommand::OpenSession {
+            timeout_ms: 10_000,
+        }));
         let CommandOutcome::SessionGranted(Ok(grant)) = applied.outcome else {
             panic!("no session: {applied:?}");
         };
@@ -120,11 +122,11 @@ impl Shard {
     }
 
     pub(super) fn attach(&mut self, client: &mut Client) {
-        let applied = self.apply_one(Command::Attach {
+        let applied = self.apply_one(Command::Client(ClientCommand::Attach {
             session: client.id(),
             password: client.grant.password,
             timeout_ms: 10_000,
-        });
+        }));
         let CommandOutcome::SessionGranted(Ok(grant)) = applied.outcome else {
             panic!("not attached: {applied:?}");
         };
@@ -133,7 +135,7 @@ impl Shard {
     }
 
     pub(super) fn send(&mut self, write: SessionWrite) -> (WriteOutcome, Option<Arc<ChangeSet>>) {
-        let applied = self.apply_one(Command::Write(write));
+        let applied = self.apply_one(Command::Client(ClientCommand::Write(write)));
         let CommandOutcome::Written(outcome) = applied.outcome else {
             panic!("not a write: {applied:?}");
         };
@@ -187,11 +189,11 @@ impl Shard {
 
     pub(super) fn close(&mut self, client: &mut Client) -> (CloseOutcome, Option<Arc<ChangeSet>>) {
         client.seq += 1;
-        let applied = self.apply_one(Command::CloseSession {
+        let applied = self.apply_one(Command::Client(ClientCommand::CloseSession {
             session: client.id(),
             attachment: client.attachment,
             seq: WriteSeq(client.seq),
-        });
+        }));
         let CommandOutcome::SessionClosed(session, outcome) = applied.outcome else {
             panic!("not a close: {applied:?}");
         };
@@ -291,25 +293,11 @@ pub(super) fn genesis() -> Command {
 }
 
 pub(super) fn seed(live: u32) -> Record {
-    let head = Head {
-        created_revision: Revision(0),
-        modified_revision: Revision(0),
-        created_at_ms: 0,
-        modified_at_ms: 0,
-        modifications_count: 0,
-        version_id: 0,
-        acl: open_acl(),
-        acl_version: 0,
-        session: None,
-        children: Children {
-            live,
-            created_ever: 0,
-            last_change: Revision(0),
-        },
-        lifetime: Lifetime::Persistent,
+    let mut head = Head {
         value_bytes: Some(0),
-        native: None,
+        ..Head::new(Revision(0), 0, open_acl())
     };
+    head.children.live = live;
     Record {
         head,
         value: Some(Bytes::new()),
@@ -340,56 +328,29 @@ pub(super) fn ephemeral(path: &str) -> TreeOp {
 }
 
 pub(super) fn create_with(path: &str, lifetime: Lifetime, acl: Acl) -> TreeOp {
-    TreeOp::Create {
+    TreeOp::Create(Create {
         path: path.into(),
         value: Some(Bytes::from_static(b"v")),
         acl,
         lifetime,
         sequential: false,
         malformed: false,
-    }
+    })
 }
 
 pub(super) fn sequential(path: &str) -> TreeOp {
-    match create(path) {
-        TreeOp::Create {
-            path,
-            value,
-            acl,
-            lifetime,
-            malformed,
-            ..
-        } => TreeOp::Create {
-            path,
-            value,
-            acl,
-            lifetime,
-            sequential: true,
-            malformed,
-        },
-        other => other,
-    }
+    with(create(path), |create| create.sequential = true)
 }
 
 pub(super) fn malformed(op: TreeOp) -> TreeOp {
-    match op {
-        TreeOp::Create {
-            path,
-            value,
-            acl,
-            lifetime,
-            sequential,
-            ..
-        } => TreeOp::Create {
-            path,
-            value,
-            acl,
-            lifetime,
-            sequential,
-            malformed: true,
-        },
-        other => other,
+    with(op, |create| create.malformed = true)
+}
+
+fn with(mut op: TreeOp, change: impl FnOnce(&mut Create)) -> TreeOp {
+    if let TreeOp::Create(create) = &mut op {
+        change(create);
     }
+    op
 }
 
 pub(super) fn set(path: &str, value: &str) -> TreeOp {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use oxkeeper_model::{
-    Acl, Answer, ChangeKind, ChangeSet, ChangedValue, Command, Head, Lifetime, OpError, OpResult,
-    Query, SessionId, TreeOp, TxnOutcome, WriteSeq,
+    Acl, Answer, ChangeKind, ChangeSet, ChangedValue, ClientCommand, Command, Create, Head,
+    Lifetime, OpError, OpResult, Query, SessionId, TreeOp, TxnOutcome, WriteSeq,
 };
 use proptest::prelude::*;
 
@@ -157,14 +157,14 @@ fn tree_op(op: &Op) -> TreeOp {
             list,
             lifetime,
             sequential,
-        } => TreeOp::Create {
+        } => TreeOp::Create(Create {
             path: path.into(),
             value: value.map(Bytes::from),
             acl: list.acl(),
             lifetime,
             sequential,
             malformed: false,
-        },
+        }),
         Op::Set {
             path,
             value,
@@ -213,20 +213,20 @@ pub(super) fn perform(
             client.attachment = client.attachment.next();
             (client.seq, client.acknowledged) = (0, 0);
             let (session, password) = (client.id(), client.grant.password);
-            Some(Command::Attach {
+            Some(Command::Client(ClientCommand::Attach {
                 session,
                 password,
                 timeout_ms: 10_000,
-            })
+            }))
         }
         Action::Close(at) => {
             let client = clients.get_mut(*at)?;
             client.seq += 1;
-            Some(Command::CloseSession {
+            Some(Command::Client(ClientCommand::CloseSession {
                 session: client.id(),
                 attachment: client.attachment,
                 seq: WriteSeq(client.seq),
-            })
+            }))
         }
         Action::Expire(at) => {
             let client = clients.get(*at)?;
@@ -238,9 +238,9 @@ pub(super) fn perform(
         }
         Action::Write(at, ops) => {
             let client = clients.get_mut(*at)?;
-            Some(Command::Write(
+            Some(Command::Client(ClientCommand::Write(
                 client.next(ops.iter().map(tree_op).collect()),
-            ))
+            )))
         }
     }
 }
@@ -564,10 +564,10 @@ impl World {
     fn expect(
         &mut self,
         action: &Action,
-        outcome: &crate::CommandOutcome,
+        outcome: &oxkeeper_model::CommandOutcome,
         change: Option<&Arc<ChangeSet>>,
     ) {
-        use crate::CommandOutcome::{
+        use oxkeeper_model::CommandOutcome::{
             Reaped, SessionClosed, SessionExpired, SessionGranted, Written,
         };
         match (action, outcome) {

@@ -1,13 +1,13 @@
 //! Sessions: opening, attaching, exactly-once writes, and their end.
 
 use oxkeeper_model::{
-    Answer, Attachment, ChangeKind, Command, OpError, OpResult, Query, Revision, SessionError,
-    SessionId, ShardId, TxnOutcome, WriteRefusal, WriteSeq, limits,
+    Answer, Attachment, ChangeKind, ClientCommand, Command, OpError, OpResult, Query, Revision,
+    SessionError, SessionId, ShardId, TxnOutcome, WriteRefusal, WriteSeq, limits,
 };
 
 use super::fixture::*;
-use crate::CommandOutcome;
 use crate::sessions::{next_session, password_of};
+use oxkeeper_model::CommandOutcome;
 
 #[test]
 fn ids_grow_with_the_log_time_and_name_the_shard() {
@@ -66,11 +66,11 @@ fn attaching_needs_the_password_and_a_live_session() {
     let mut shard = Shard::new();
     let mut client = shard.open();
     let mut attach = |session, password, timeout_ms| {
-        let applied = shard.apply_one(Command::Attach {
+        let applied = shard.apply_one(Command::Client(ClientCommand::Attach {
             session,
             password,
             timeout_ms,
-        });
+        }));
         assert_eq!(applied.change, None);
         match applied.outcome {
             CommandOutcome::SessionGranted(result) => result,
@@ -90,11 +90,11 @@ fn attaching_needs_the_password_and_a_live_session() {
     assert_eq!((view.attachment, view.timeout_ms), (Attachment(2), 5_000));
     client.attachment = Attachment(2);
     shard.close(&mut client);
-    let applied = shard.apply_one(Command::Attach {
+    let applied = shard.apply_one(Command::Client(ClientCommand::Attach {
         session: id,
         password,
         timeout_ms: 1,
-    });
+    }));
     assert_eq!(
         applied.outcome,
         CommandOutcome::SessionGranted(Err(SessionError::Expired))
@@ -191,11 +191,11 @@ fn a_gap_in_the_sequence_is_refused() {
         );
         assert_eq!((outcome.revision, change), (revision, None));
     }
-    let close = Command::CloseSession {
+    let close = Command::Client(ClientCommand::CloseSession {
         session: client.id(),
         attachment: client.attachment,
         seq: WriteSeq(3),
-    };
+    });
     let CommandOutcome::SessionClosed(_, closed) = shard.apply_one(close).outcome else {
         panic!()
     };
@@ -227,7 +227,7 @@ fn outcomes_are_kept_up_to_the_limit() {
     let mut shard = Shard::new();
     let mut client = shard.open();
     let writes = (0..limits::UNACKNOWLEDGED_OUTCOMES_MAX)
-        .map(|_| Command::Write(client.next(vec![])))
+        .map(|_| Command::Client(ClientCommand::Write(client.next(vec![]))))
         .collect();
     shard.apply(writes);
     let last = WriteSeq(client.seq);
@@ -325,7 +325,7 @@ fn an_end_covers_what_the_same_entry_created_and_deleted() {
         delete("/gone"),
     ]
     .into_iter()
-    .map(|op| Command::Write(client.next(vec![op])))
+    .map(|op| Command::Client(ClientCommand::Write(client.next(vec![op]))))
     .collect();
     commands.push(Command::ExpireSession {
         session: client.id(),

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use oxkeeper_model::{
-    ChangeKind, ChangedValue, Children, Head, Lifetime, OpError, OpResult, Path, Revision, TreeOp,
-    TxnOutcome, limits,
+    ChangeKind, ChangedValue, Children, ClientCommand, Command, Head, Lifetime, OpError, OpResult,
+    Path, Revision, TreeOp, TxnOutcome, limits,
 };
 
 use super::fixture::*;
@@ -341,12 +341,7 @@ fn errors_of_set_check_and_get_come_in_their_order() {
     assert_eq!(err(check("/r", Some(7))), OpError::BadVersion);
     assert_eq!(err(get("/none")), OpError::NoNode);
     assert_eq!(err(get("/w")), OpError::NoAuth);
-    assert_eq!(
-        err(TreeOp::Refused {
-            error: OpError::InvalidAcl
-        }),
-        OpError::InvalidAcl
-    );
+    assert_eq!(err(TreeOp::Refused { code: -114 }), OpError::FrontEnd(-114));
     assert_eq!(
         shard.ok(&mut client, check("/r", Some(0))),
         OpResult::Checked
@@ -556,7 +551,7 @@ fn failures_between_writes_of_one_entry_leave_no_trace() {
         vec![set("/a/b", "kept")],
     ];
     let commands: Vec<_> = writes
-        .map(|ops| oxkeeper_model::Command::Write(client.next(ops)))
+        .map(|ops| Command::Client(ClientCommand::Write(client.next(ops))))
         .into_iter()
         .collect();
     let applied = shard.apply(commands);
