@@ -27,9 +27,9 @@ use cases::{LOAD_CASES, LoadCase, Reading, rate};
 use load::{Load, Measured};
 use machine::Machine;
 use oxkeeper_compat_tests::server::{oracle, oxkeeper};
-use process::Neighbours;
+use process::{Busy, Neighbours};
 use report::{Figures, Outcome, Row, Unit, grouped};
-use server::{Programs, Server, Side};
+use server::{Programs, Reference, Server, Side};
 
 const DEFAULT_PAGE: &str = "docs/benchmarks.md";
 /// What a load may take beyond its measured time: setting up, warming up, deleting its znodes.
@@ -67,6 +67,10 @@ pub struct BenchOptions {
     /// folder.
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
+    /// Compare with this other build of oxkeeper instead of ZooKeeper; the aim is then that nothing
+    /// is worse by more than 5 %.
+    #[arg(long, value_name = "BINARY")]
+    against: Option<PathBuf>,
     /// Where the page goes. Default: docs/benchmarks.md, if all cases are run.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -111,7 +115,8 @@ impl BenchOptions {
 
     /// Where the page goes, if anywhere.
     fn page_path(&self) -> Option<PathBuf> {
-        let default = || self.cases.is_empty().then(|| PathBuf::from(DEFAULT_PAGE));
+        let is_whole = self.cases.is_empty() && self.against.is_none();
+        let default = || is_whole.then(|| PathBuf::from(DEFAULT_PAGE));
         self.out.clone().or_else(default)
     }
 
@@ -125,6 +130,9 @@ impl BenchOptions {
         }
         if self.large {
             args.push_str(" --large");
+        }
+        if let Some(binary) = &self.against {
+            args.push_str(&format!(" --against {}", binary.display()));
         }
         if !self.cases.is_empty() {
             args.push_str(&format!(" --cases {}", self.cases.join(",")));
@@ -211,19 +219,28 @@ impl Bench {
     fn prepare(options: BenchOptions, folder: &Path) -> Result<Self> {
         let java_version = machine::first_line("java".as_ref(), "-version")
             .context("Apache ZooKeeper needs Java (Debian package default-jre-headless)")?;
-        let jars = oracle::jars().context("Apache ZooKeeper")?;
         // Before anything is written here: a disk that is still writing syncs slowly.
         let machine = Machine::describe(folder)?;
         // A copy: a build that runs meanwhile must not change what is measured.
         let binary = folder.join("oxkeeper");
         std::fs::copy(oxkeeper::binary()?, &binary).context("copy the oxkeeper binary")?;
+        let reference = match &options.against {
+            Some(other) => {
+                let binary = folder.join("oxkeeper-other");
+                std::fs::copy(other, &binary).with_context(|| other.display().to_string())?;
+                Reference::Oxkeeper { binary }
+            }
+            None => Reference::ZooKeeper {
+                jars: oracle::jars().context("Apache ZooKeeper")?,
+            },
+        };
         Ok(Self {
             machine,
             oxkeeper_version: machine::first_line(&binary, "--version")?,
             java_version,
             programs: Programs {
                 oxkeeper: binary,
-                jars,
+                reference,
             },
             folder: folder.to_owned(),
             options,
@@ -242,6 +259,7 @@ impl Bench {
             seconds: self.options.seconds,
             machine: self.machine.clone(),
             oxkeeper_version: self.oxkeeper_version.clone(),
+            reference: self.programs.name(Side::Reference),
             zookeeper_version: oracle::version()?.to_owned(),
             java_version: self.java_version.clone(),
             java_heap: server::HEAP,
@@ -277,7 +295,10 @@ impl Bench {
         }
         let mut servers = Vec::new();
         for side in Side::BOTH {
-            progress(&format!("starting {} and warming it up", side.name()));
+            progress(&format!(
+                "starting {} and warming it up",
+                self.programs.name(side)
+            ));
             let server = Server::start(side, &self.programs, &self.folder)?;
             let seconds = WARM_UP_S.to_string();
             let args = [
@@ -305,11 +326,13 @@ impl Bench {
                 for each in servers {
                     each.settle()?;
                 }
+                let busy = Busy::start(case.busy)?;
                 let measured = self.run_load(server, &load)?;
+                drop(busy);
                 progress(&format!(
                     "{}, round {round}: {:>9} {:>9}/s, p50 {:.3} ms, p99 {:.3} ms, gap {:.1} ms, CPU {:.1} µs/op, generator {:.2} cores",
                     case.name,
-                    server.side().name(),
+                    server.name(),
                     grouped(rate(&measured)),
                     Reading::P50.of(&measured),
                     Reading::P99.of(&measured),
@@ -320,7 +343,7 @@ impl Bench {
                 runs.push((server.side(), measured));
             }
         }
-        Ok(rows_of(case, &runs))
+        Ok(self.rows_of(case, &runs))
     }
 
     fn load_of(&self, case: &LoadCase) -> Load {
@@ -343,7 +366,41 @@ impl Bench {
 
     fn run_load(&self, server: &Server, load: &Load) -> Result<Measured> {
         load.run(&self.programs.oxkeeper, server)
-            .with_context(|| format!("load on {}", server.side().name()))
+            .with_context(|| format!("load on {}", server.name()))
+    }
+
+    /// One row for each measure of the case; CPU stands in the first.
+    fn rows_of(&self, case: &LoadCase, runs: &[(Side, Measured)]) -> Vec<Row> {
+        let figures = |of: &dyn Fn(&Measured) -> Option<f64>| {
+            let on = |side| {
+                let own = runs.iter().filter(move |(run_side, _)| *run_side == side);
+                own.filter_map(|(_, measured)| of(measured)).collect()
+            };
+            Figures {
+                oxkeeper: on(Side::Oxkeeper),
+                reference: on(Side::Reference),
+            }
+        };
+        let mut rows = Vec::new();
+        for &(reading, aim) in case.measures {
+            let unit = match reading {
+                Reading::Rate => case.rate_unit,
+                _ => Unit::Milliseconds,
+            };
+            let aims: Vec<_> = match self.options.against {
+                Some(_) => vec![reading.no_worse()],
+                None => aim.into_iter().collect(),
+            };
+            let mut row = Row::plain(case.title.to_owned(), reading.name(), unit, &aims);
+            row.pick = reading.pick();
+            row.figures = figures(&|measured| Some(reading.of(measured)));
+            if rows.is_empty() {
+                row.cpu_us = figures(&cpu_us_per_operation);
+                row.generator_cores = figures(&|measured| measured.generator_cores);
+            }
+            rows.push(row);
+        }
+        rows
     }
 }
 
@@ -363,35 +420,4 @@ impl Outcome {
 fn cpu_us_per_operation(measured: &Measured) -> Option<f64> {
     let rate = rate(measured);
     (rate > 0.0).then_some(measured.server_cores? * 1e6 / rate)
-}
-
-/// One row for each measure of the case; CPU stands in the first.
-fn rows_of(case: &LoadCase, runs: &[(Side, Measured)]) -> Vec<Row> {
-    let figures = |of: &dyn Fn(&Measured) -> Option<f64>| {
-        let on = |side| {
-            let own = runs.iter().filter(move |(run_side, _)| *run_side == side);
-            own.filter_map(|(_, measured)| of(measured)).collect()
-        };
-        Figures {
-            oxkeeper: on(Side::Oxkeeper),
-            zookeeper: on(Side::ZooKeeper),
-        }
-    };
-    let mut rows = Vec::new();
-    for &(reading, aim) in case.measures {
-        let unit = match reading {
-            Reading::Rate => case.rate_unit,
-            _ => Unit::Milliseconds,
-        };
-        let aims: Vec<_> = aim.into_iter().collect();
-        let mut row = Row::plain(case.title.to_owned(), reading.name(), unit, &aims);
-        row.pick = reading.pick();
-        row.figures = figures(&|measured| Some(reading.of(measured)));
-        if rows.is_empty() {
-            row.cpu_us = figures(&cpu_us_per_operation);
-            row.generator_cores = figures(&|measured| measured.generator_cores);
-        }
-        rows.push(row);
-    }
-    rows
 }

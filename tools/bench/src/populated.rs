@@ -34,7 +34,10 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Row>> {
     let mut servers = Vec::new();
     for side in Side::BOTH {
         let server = Server::start(side, &bench.programs, &bench.folder)?;
-        progress(&format!("{}: creating {znodes} znodes", side.name()));
+        progress(&format!(
+            "{}: creating {znodes} znodes",
+            bench.programs.name(side)
+        ));
         bench.run_load(&server, &creates(znodes))?;
         server.settle()?;
         servers.push(server);
@@ -135,7 +138,7 @@ fn title(what: &str, znodes: u64) -> String {
 fn put(figures: &mut Figures, side: Side, figure: f64) {
     match side {
         Side::Oxkeeper => figures.oxkeeper.push(figure),
-        Side::ZooKeeper => figures.zookeeper.push(figure),
+        Side::Reference => figures.reference.push(figure),
     }
 }
 
@@ -144,7 +147,7 @@ fn memory_row(servers: &[Server], znodes: u64, measure: &str, aims: &[Aim]) -> R
     for server in servers {
         server.settle()?;
         let mib = resident_bytes(server.pid()?)? as f64 / MIB;
-        progress(&format!("{}: {mib:.0} MiB {measure}", server.side().name()));
+        progress(&format!("{}: {mib:.0} MiB {measure}", server.name()));
         put(&mut row.figures, server.side(), mib);
     }
     Ok(row)
@@ -155,7 +158,7 @@ fn disk_row(servers: &[Server], znodes: u64) -> Result<Row> {
     let mut row = Row::plain(title(DISK, znodes), "per znode", Unit::Bytes, &aims);
     for server in servers {
         let bytes = disk_bytes(&server.data_folder())? as f64 / znodes as f64;
-        progress(&format!("{}: {bytes:.0} B/znode", server.side().name()));
+        progress(&format!("{}: {bytes:.0} B/znode", server.name()));
         put(&mut row.figures, server.side(), bytes);
     }
     Ok(row)
@@ -177,7 +180,7 @@ fn restart_rows_of(bench: &Bench, servers: &mut [Server], znodes: u64) -> Result
             let unclean = restart_killed(bench, server)?.as_secs_f64();
             progress(&format!(
                 "restart, round {round}: {} {clean:.2} s after SIGTERM, {unclean:.2} s after kill -9",
-                side.name()
+                bench.programs.name(side)
             ));
             put(&mut stopped.figures, side, clean);
             put(&mut killed.figures, side, unclean);

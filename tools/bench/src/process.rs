@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -81,6 +82,32 @@ pub(super) fn disk_bytes(folder: &Path) -> Result<u64> {
         }
     }
     Ok(sum)
+}
+
+/// Processes that use all the processor time they get; they end with this value.
+#[derive(Debug)]
+pub(super) struct Busy(Vec<Child>);
+
+impl Busy {
+    pub(super) fn start(count: u32) -> Result<Self> {
+        let mut busy = Self(Vec::new());
+        for _ in 0..count {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", "while :; do :; done"]);
+            busy.0.push(shell.spawn().context("start a busy process")?);
+        }
+        Ok(busy)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            // Waited for, so that its time counts as our own.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 /// Watches how much of the machine is used by others than this program and its children.

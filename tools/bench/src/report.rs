@@ -62,7 +62,7 @@ fn factor(ratio: f64) -> String {
     }
 }
 
-/// What a figure should be. Ratios are oxkeeper's figure over ZooKeeper's.
+/// What a figure should be. Ratios are oxkeeper's figure over the reference's.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Aim {
@@ -103,11 +103,11 @@ pub(super) fn median(figures: &[f64]) -> f64 {
     }
 }
 
-/// Figures of both servers, one per round, in the order of the rounds.
+/// Figures of oxkeeper and of what it is compared with, one per round, in the order of the rounds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(super) struct Figures {
     pub oxkeeper: Vec<f64>,
-    pub zookeeper: Vec<f64>,
+    pub reference: Vec<f64>,
 }
 
 /// One line of the table.
@@ -144,21 +144,21 @@ impl Row {
         self.pick.of(&self.figures.oxkeeper)
     }
 
-    fn zookeeper(&self) -> Option<f64> {
-        self.pick.of(&self.figures.zookeeper)
+    fn reference(&self) -> Option<f64> {
+        self.pick.of(&self.figures.reference)
     }
 
     fn ratio(&self) -> Option<f64> {
-        let zookeeper = self.zookeeper().filter(|&figure| figure > 0.0)?;
-        Some(self.oxkeeper()? / zookeeper)
+        let reference = self.reference().filter(|&figure| figure > 0.0)?;
+        Some(self.oxkeeper()? / reference)
     }
 
     /// Smallest and largest ratio of a round.
     fn ratio_range(&self) -> Option<(f64, f64)> {
-        let pairs = self.figures.oxkeeper.iter().zip(&self.figures.zookeeper);
+        let pairs = self.figures.oxkeeper.iter().zip(&self.figures.reference);
         let ratios: Vec<f64> = pairs
-            .filter(|(_, zookeeper)| **zookeeper > 0.0)
-            .map(|(oxkeeper, zookeeper)| oxkeeper / zookeeper)
+            .filter(|(_, reference)| **reference > 0.0)
+            .map(|(oxkeeper, reference)| oxkeeper / reference)
             .collect();
         let least = ratios.iter().copied().min_by(f64::total_cmp)?;
         let most = ratios.iter().copied().max_by(f64::total_cmp)?;
@@ -177,6 +177,7 @@ impl Row {
 
     fn aim_text(&self) -> String {
         let text = |aim: &Aim| match *aim {
+            Aim::RatioAtLeast(bound) if bound < 1.0 => format!("≥ {bound}×"),
             Aim::RatioAtLeast(bound) => format!("≥ {bound:.1}×"),
             Aim::RatioAtMost(bound) => format!("≤ {}×", (bound * 1000.0).round() / 1000.0),
             Aim::AtMost(bound) => format!("≤ {}", self.unit.show(bound)),
@@ -211,10 +212,10 @@ impl Row {
             self.case,
             self.measure,
             figure(self.oxkeeper()),
-            figure(self.zookeeper()),
+            figure(self.reference()),
             self.aim_text(),
             cpu(&self.cpu_us.oxkeeper),
-            cpu(&self.cpu_us.zookeeper),
+            cpu(&self.cpu_us.reference),
         )
     }
 }
@@ -228,6 +229,8 @@ pub(super) struct Outcome {
     pub seconds: f64,
     pub machine: Machine,
     pub oxkeeper_version: String,
+    /// What oxkeeper is compared with.
+    pub reference: &'static str,
     pub zookeeper_version: String,
     pub java_version: String,
     pub java_heap: &'static str,
@@ -261,8 +264,9 @@ impl Outcome {
     }
 
     pub(super) fn table(&self) -> String {
-        let mut table = String::from(
-            "| case | measure | oxkeeper | ZooKeeper | ratio (of each round) | aim | | oxkeeper CPU, µs/op | ZooKeeper CPU, µs/op |\n\
+        let reference = self.reference;
+        let mut table = format!(
+            "| case | measure | oxkeeper | {reference} | ratio (of each round) | aim | | oxkeeper CPU, µs/op | {reference} CPU, µs/op |\n\
              |---|---|---:|---:|---:|---|---|---:|---:|\n",
         );
         for row in &self.rows {
@@ -353,8 +357,8 @@ impl Outcome {
             rows.map(|row| row.case.as_str()).collect::<Vec<_>>()
         };
         let oxkeeper = limited(|figures| &figures.oxkeeper);
-        let zookeeper = limited(|figures| &figures.zookeeper);
-        for (server, cases) in [("oxkeeper", oxkeeper), ("ZooKeeper", zookeeper)] {
+        let reference = limited(|figures| &figures.reference);
+        for (server, cases) in [("oxkeeper", oxkeeper), (self.reference, reference)] {
             if !cases.is_empty() {
                 let _ = writeln!(
                     page,
@@ -382,6 +386,8 @@ const HOW_TO_READ: &str = "
   compactions of one are not paid by the other.
 - *CPU, µs/op* is the processor time of the whole server process over the operations done, from the
   middle of the measured time. It changes less with a busy machine than throughput does.
+- *Beside N busy processes*: N others use all the processor time they get, as on a machine that does
+  more than this.
 - Latency at 16 requests in flight is mostly waiting in queues. The *longest gap* is the longest time
   without any reply, although replies were due.
 - *Memory* is the resident set of the process after znodes have been created one by one (10,000,000 of
@@ -396,11 +402,11 @@ const HOW_TO_READ: &str = "
 mod tests {
     use super::*;
 
-    fn row(oxkeeper: &[f64], zookeeper: &[f64], aims: &[Aim]) -> Row {
+    fn row(oxkeeper: &[f64], reference: &[f64], aims: &[Aim]) -> Row {
         let mut row = Row::plain("case".to_owned(), "throughput", Unit::OperationsPerS, aims);
         row.figures = Figures {
             oxkeeper: oxkeeper.to_vec(),
-            zookeeper: zookeeper.to_vec(),
+            reference: reference.to_vec(),
         };
         row
     }

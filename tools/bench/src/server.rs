@@ -47,27 +47,42 @@ const IDLE_DEADLINE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Side {
-    ZooKeeper,
+    Reference,
     Oxkeeper,
 }
 
 impl Side {
     /// In the order in which they are loaded.
-    pub(super) const BOTH: [Self; 2] = [Self::ZooKeeper, Self::Oxkeeper];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::ZooKeeper => "ZooKeeper",
-            Self::Oxkeeper => "oxkeeper",
-        }
-    }
+    pub(super) const BOTH: [Self; 2] = [Self::Reference, Self::Oxkeeper];
 }
 
 /// What servers are started from.
 #[derive(Debug, Clone)]
 pub(super) struct Programs {
     pub oxkeeper: PathBuf,
-    pub jars: PathBuf,
+    pub reference: Reference,
+}
+
+/// What oxkeeper is compared with.
+#[derive(Debug, Clone)]
+pub(super) enum Reference {
+    ZooKeeper {
+        jars: PathBuf,
+    },
+    /// Another build.
+    Oxkeeper {
+        binary: PathBuf,
+    },
+}
+
+impl Programs {
+    pub(super) fn name(&self, side: Side) -> &'static str {
+        match (side, &self.reference) {
+            (Side::Oxkeeper, _) => "oxkeeper",
+            (Side::Reference, Reference::ZooKeeper { .. }) => "ZooKeeper",
+            (Side::Reference, Reference::Oxkeeper { .. }) => "other build",
+        }
+    }
 }
 
 /// A server with a folder of its own for data, configuration and log.
@@ -84,7 +99,7 @@ impl Server {
     /// Starts an empty server in a new folder below `parent`, and waits until it serves.
     pub(super) fn start(side: Side, programs: &Programs, parent: &Path) -> Result<Self> {
         let folder = tempfile::Builder::new()
-            .prefix(side.name())
+            .prefix(programs.name(side))
             .tempdir_in(parent)?
             .keep();
         let mut server = Self {
@@ -106,6 +121,10 @@ impl Server {
 
     pub(super) fn side(&self) -> Side {
         self.side
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.programs.name(self.side)
     }
 
     pub(super) fn addr(&self) -> SocketAddr {
@@ -137,23 +156,23 @@ impl Server {
     }
 
     fn command(&self) -> Command {
-        match self.side {
-            Side::ZooKeeper => {
+        let binary = match (self.side, &self.programs.reference) {
+            (Side::Reference, Reference::ZooKeeper { jars }) => {
                 let mut java = wrapped("java".as_ref());
                 java.arg(HEAP);
                 java.arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn");
-                java.arg("-cp").arg(self.programs.jars.join("*"));
+                java.arg("-cp").arg(jars.join("*"));
                 java.arg(MAIN_CLASS).arg(self.config_path());
-                java
+                return java;
             }
-            Side::Oxkeeper => {
-                let mut server = wrapped(&self.programs.oxkeeper);
-                server.arg("standalone");
-                server.arg("--config").arg(self.config_path());
-                server.arg("--data-dir").arg(self.data_folder());
-                server
-            }
-        }
+            (Side::Reference, Reference::Oxkeeper { binary }) => binary,
+            (Side::Oxkeeper, _) => &self.programs.oxkeeper,
+        };
+        let mut server = wrapped(binary);
+        server.arg("standalone");
+        server.arg("--config").arg(self.config_path());
+        server.arg("--data-dir").arg(self.data_folder());
+        server
     }
 
     fn launch(&mut self) -> Result<()> {
@@ -167,7 +186,7 @@ impl Server {
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
-            .with_context(|| format!("start {}", self.side.name()))?;
+            .with_context(|| format!("start {}", self.name()))?;
         self.child = Some(child);
         Ok(())
     }
@@ -209,12 +228,12 @@ impl Server {
                 && let Some(status) = child.try_wait()?
             {
                 self.child = None;
-                bail!("{} ended ({status}):\n{}", self.side.name(), self.log());
+                bail!("{} ended ({status}):\n{}", self.name(), self.log());
             }
         }
         bail!(
             "{} does not serve ({last_fault:?}):\n{}",
-            self.side.name(),
+            self.name(),
             self.log()
         )
     }
@@ -237,11 +256,7 @@ impl Server {
         let until = Instant::now() + STOP_DEADLINE;
         while child.try_wait()?.is_none() {
             if Instant::now() > until {
-                bail!(
-                    "{} did not end on SIGTERM:\n{}",
-                    self.side.name(),
-                    self.log()
-                );
+                bail!("{} did not end on SIGTERM:\n{}", self.name(), self.log());
             }
             std::thread::sleep(STOP_POLL);
         }
@@ -261,7 +276,7 @@ impl Server {
                 return Ok(());
             }
             if Instant::now() > until {
-                let name = self.side.name();
+                let name = self.name();
                 eprintln!("{name} is still busy by itself after {IDLE_DEADLINE:?}");
                 return Ok(());
             }
