@@ -8,21 +8,20 @@
 //! shard-0/store/ the store
 //! ```
 //!
-//! Files are replaced by writing another one, syncing it, and renaming.
+//! Files are replaced by writing another one, syncing it, and renaming: see `small_file.rs`.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use oxkeeper_model::{ShardId, Term};
-use parking_lot::Mutex;
+use oxkeeper_model::ShardId;
 use thiserror::Error;
 
+use crate::small_file::{body, io_error, malformed, read, replace, sync_dir};
+
 const DATA_HEADER: &str = "oxkeeper-data";
-const TERM_HEADER: &str = "oxkeeper-term";
-/// Of both files.
-const VERSION: u32 = 1;
+/// Of FORMAT and TERM.
+pub(crate) const VERSION: u32 = 1;
 
 /// Why a data folder cannot be used.
 #[derive(Debug, Error)]
@@ -68,7 +67,7 @@ impl DataFolder {
         fs::create_dir_all(path).map_err(io_error("create", path))?;
         let lock = lock(path)?;
         let format = path.join("FORMAT");
-        match read_small(&format)? {
+        match read(&format)? {
             Some(text) => check_format(path, &format, &text, shards)?,
             None => {
                 check_unused(path)?;
@@ -136,115 +135,6 @@ fn check_format(folder: &Path, file: &Path, text: &str, asked: u32) -> Result<()
     })
 }
 
-/// The text after the line `header version`.
-fn body<'a>(file: &Path, text: &'a str, header: &str) -> Result<&'a str, FolderError> {
-    let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
-    let version = first
-        .strip_prefix(header)
-        .and_then(|version| version.trim_start().parse().ok())
-        .ok_or_else(|| malformed(file, "it does not begin with its name and version"))?;
-    if version == VERSION {
-        return Ok(rest);
-    }
-    Err(FolderError::UnknownVersion {
-        path: file.display().to_string(),
-        version,
-    })
-}
-
-/// Keeps the highest term that a replica has heard of.
-pub trait TermStore: Send + 'static {
-    /// `Term(0)` if there was none.
-    fn load(&self) -> Result<Term, FolderError>;
-    /// Durable when it returns.
-    fn save(&mut self, term: Term) -> Result<(), FolderError>;
-}
-
-/// A shard's TERM file.
-#[derive(Debug)]
-pub struct TermFile {
-    path: PathBuf,
-}
-
-impl TermFile {
-    pub fn new(shard_folder: &Path) -> Self {
-        Self {
-            path: shard_folder.join("TERM"),
-        }
-    }
-}
-
-impl TermStore for TermFile {
-    fn load(&self) -> Result<Term, FolderError> {
-        let Some(text) = read_small(&self.path)? else {
-            return Ok(Term(0));
-        };
-        let term = body(&self.path, &text, TERM_HEADER)?.trim_end().parse();
-        term.map(Term).map_err(|_| malformed(&self.path, "no term"))
-    }
-
-    fn save(&mut self, term: Term) -> Result<(), FolderError> {
-        replace(&self.path, &format!("{TERM_HEADER} {VERSION}\n{term}\n"))
-    }
-}
-
-/// A term in memory, for tests and simulation. Clones share it.
-#[derive(Clone, Debug, Default)]
-pub struct MemoryTerm(Arc<Mutex<Term>>);
-
-impl TermStore for MemoryTerm {
-    fn load(&self) -> Result<Term, FolderError> {
-        Ok(*self.0.lock())
-    }
-
-    fn save(&mut self, term: Term) -> Result<(), FolderError> {
-        *self.0.lock() = term;
-        Ok(())
-    }
-}
-
-fn read_small(path: &Path) -> Result<Option<String>, FolderError> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(io_error("read", path)(error)),
-    }
-}
-
-fn replace(path: &Path, text: &str) -> Result<(), FolderError> {
-    let new = path.with_extension("new");
-    let write = || {
-        let mut file = File::create(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    };
-    write().map_err(io_error("write", path))?;
-    path.parent().map_or(Ok(()), sync_dir)
-}
-
-fn sync_dir(path: &Path) -> Result<(), FolderError> {
-    File::open(path)
-        .and_then(|dir| dir.sync_all())
-        .map_err(io_error("sync", path))
-}
-
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FolderError + use<> {
-    let path = path.display().to_string();
-    move |source| FolderError::Io {
-        action,
-        path,
-        source,
-    }
-}
-
-fn malformed(path: &Path, reason: &'static str) -> FolderError {
-    FolderError::Malformed {
-        path: path.display().to_string(),
-        reason,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,16 +170,5 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("thesis.tex"), "").unwrap();
         assert!(refusal(dir.path(), 1).contains("not a data folder"));
-    }
-
-    #[test]
-    fn a_term_outlives_its_store() {
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(TermFile::new(dir.path()).load().unwrap(), Term(0));
-        TermFile::new(dir.path()).save(Term(7)).unwrap();
-        TermFile::new(dir.path()).save(Term(18)).unwrap();
-        assert_eq!(TermFile::new(dir.path()).load().unwrap(), Term(18));
-        fs::write(dir.path().join("TERM"), "oxkeeper-term 1\nx\n").unwrap();
-        assert!(TermFile::new(dir.path()).load().is_err());
     }
 }

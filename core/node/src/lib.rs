@@ -1,36 +1,35 @@
 //! The storage node: runs the shards, each on a thread of its own.
 //!
-//! The logic is elsewhere: [`oxkeeper_replication`] decides what is appended and committed,
-//! [`oxkeeper_state`] applies it, [`oxkeeper_log`] keeps it. This crate is their driver: it has
-//! the threads, the clocks and the queue, and the transport of the link within one process.
-//! No async runtime, no network, and nothing of ZooKeeper's protocol.
+//! The logic is elsewhere: [`oxkeeper_shard`] is a shard as a value. This crate drives it: it has
+//! the threads, the clocks, the queues and the data folder, runs what blocks, and is the transport
+//! of the link within one process. No async runtime, no network, and nothing of ZooKeeper's protocol.
 //!
-//! One turn of a shard thread: take what is queued; make one log entry of the commands; append,
-//! sync, commit, apply; answer the queries; hand every link its events. So a shard that is busy
-//! shares one sync among all that came in during the one before, and nothing is delivered that
-//! is not durable.
+//! One turn of a shard thread: take what is queued and give it to the shard, which makes one log
+//! entry of the commands; sync it; hand every link its events. So a shard that is busy shares one
+//! sync among all that came in during the one before, and nothing is delivered that is not durable.
 //!
 //! Entry types: [`Node`], [`NodeOptions`].
 
-mod batch;
-mod checkpoint;
 mod clock;
 mod driver;
 mod error;
+mod flusher;
 mod folder;
-mod links;
 mod node;
 mod options;
 mod queue;
-mod reaper;
-mod sessions;
+mod sinks;
+mod small_file;
 mod startup;
-mod stats;
+mod term_file;
 mod transport;
 
-pub use driver::ShardParts;
-pub use error::{NodeError, ShardError};
-pub use folder::{DataFolder, FolderError, MemoryTerm, TermFile, TermStore};
+pub use error::{NodeError, ShardFailure};
+pub use folder::{DataFolder, FolderError};
 pub use node::Node;
 pub use options::{FailureHook, NodeOptions};
-pub use stats::{Counter, Gauge, Histogram, ShardStats};
+pub use oxkeeper_shard::{
+    Counter, Gauge, Histogram, MemoryTerm, ShardError, ShardStats, TermError, TermStore,
+};
+pub use startup::StartParts;
+pub use term_file::TermFile;

@@ -11,17 +11,18 @@ use oxkeeper_link::Shard;
 use oxkeeper_log::{Disk, FileDisk, WalOptions};
 use oxkeeper_model::ShardId;
 use oxkeeper_model::placement::Shards;
+use oxkeeper_shard::ShardStats;
 use oxkeeper_store::{KeyValueStore, StoreError};
 use parking_lot::Mutex;
 use tracing::{error, warn};
 
-use crate::driver::{Driver, ShardParts};
-use crate::error::{NodeError, ShardError};
-use crate::folder::{DataFolder, TermFile};
+use crate::driver::Driver;
+use crate::error::{NodeError, ShardFailure};
+use crate::folder::DataFolder;
 use crate::options::NodeOptions;
 use crate::queue::{Item, Queue};
-use crate::startup;
-use crate::stats::ShardStats;
+use crate::startup::{self, StartParts};
+use crate::term_file::TermFile;
 use crate::transport::LocalShard;
 
 /// A running node. Dropping it ends the shards as they are, as a crash would, but in order:
@@ -58,22 +59,22 @@ impl Node {
     ) -> Result<Self, NodeError> {
         let folder = DataFolder::open(data_dir, options.shards)?;
         let parts = |shard| {
-            let failed = |error| NodeError::Shard { shard, error };
+            let failed = |failure| NodeError::Shard { shard, failure };
             let path = folder.shard(shard)?;
             let log = path.join("log");
             let disk = FileDisk::new(&log).map_err(|source| {
-                failed(ShardError::LogFolder {
+                failed(ShardFailure::LogFolder {
                     path: log.display().to_string(),
                     source,
                 })
             })?;
             let store = open_store(shard, &path.join("store"))
-                .map_err(|error| failed(ShardError::Store(error)))?;
-            Ok(ShardParts {
+                .map_err(|error| failed(ShardFailure::Store(error)))?;
+            Ok(StartParts {
                 disk: Arc::new(disk),
                 log_options: log_options(),
                 store,
-                term: Box::new(TermFile::new(&path)),
+                term: Arc::new(TermFile::new(&path)),
             })
         };
         let mut node = Self::start_with(options, parts)?;
@@ -84,7 +85,7 @@ impl Node {
     /// Starts all shards from parts that the caller made.
     pub fn start_with<D: Disk, S: KeyValueStore>(
         options: NodeOptions,
-        mut parts: impl FnMut(ShardId) -> Result<ShardParts<D, S>, NodeError>,
+        mut parts: impl FnMut(ShardId) -> Result<StartParts<D, S>, NodeError>,
     ) -> Result<Self, NodeError> {
         let shards = Shards::new(options.shards).ok_or(NodeError::NoShards)?;
         let options = Arc::new(options);
@@ -101,11 +102,11 @@ impl Node {
             started.push(result);
         }
         for (shard, result) in shards.ids().zip(started) {
-            let gone = || Err(ShardError::Panicked("while it started".to_owned()));
+            let gone = || Err(ShardFailure::Panicked("while it started".to_owned()));
             result
                 .recv()
                 .unwrap_or_else(|_| gone())
-                .map_err(|error| NodeError::Shard { shard, error })?;
+                .map_err(|failure| NodeError::Shard { shard, failure })?;
         }
         Ok(node)
     }
@@ -167,13 +168,13 @@ impl Drop for Node {
     }
 }
 
-type Started = Receiver<Result<(), ShardError>>;
+type Started = Receiver<Result<(), ShardFailure>>;
 
 impl RunningShard {
     fn spawn<D: Disk, S: KeyValueStore>(
         id: ShardId,
         options: Arc<NodeOptions>,
-        parts: ShardParts<D, S>,
+        parts: StartParts<D, S>,
     ) -> Result<(Self, Started), NodeError> {
         let queue = Arc::new(Queue::new(
             options.queue_requests_max,
@@ -219,11 +220,10 @@ fn live<D: Disk, S: KeyValueStore>(
     options: &Arc<NodeOptions>,
     queue: &Arc<Queue>,
     status: &Status,
-    parts: ShardParts<D, S>,
-    started: &SyncSender<Result<(), ShardError>>,
+    parts: StartParts<D, S>,
+    started: &SyncSender<Result<(), ShardFailure>>,
 ) {
-    let stats = Arc::clone(&status.stats);
-    let opened = startup::open(id, Arc::clone(options), Arc::clone(queue), stats, parts);
+    let opened = startup::open(id, options, queue, &status.stats, parts);
     let mut driver = match opened {
         Ok(driver) => driver,
         Err(error) => {
@@ -237,7 +237,8 @@ fn live<D: Disk, S: KeyValueStore>(
     let _ = started.send(Ok(()));
     // The driver is not used after a panic but to close its links, which are whole.
     let result = catch_unwind(AssertUnwindSafe(|| driver.run()))
-        .unwrap_or_else(|panic| Err(ShardError::Panicked(panic_text(&*panic))));
+        .map(|ended| ended.map_err(ShardFailure::Shard))
+        .unwrap_or_else(|panic| Err(ShardFailure::Panicked(panic_text(&*panic))));
     queue.close();
     if let Err(error) = &result {
         error!(shard = %id, %error, advice = error.advice(), "shard has stopped");
@@ -262,7 +263,7 @@ fn prepare_segments<D: Disk, S: KeyValueStore>(
     id: ShardId,
     driver: &Driver<D, S>,
 ) -> Option<JoinHandle<()>> {
-    let preparer = driver.log.preparer();
+    let preparer = driver.shard.preparer();
     let work = move || {
         if let Err(error) = preparer.run() {
             // The log makes its segments itself then, and fails if it cannot either.

@@ -5,8 +5,8 @@ use std::sync::mpsc::sync_channel;
 
 use oxkeeper_link::{Link, LinkError, LinkSink, Opened, Request, Shard};
 use oxkeeper_model::Revision;
+use oxkeeper_shard::LinkId;
 
-use crate::links::LinkId;
 use crate::queue::{Item, OpenLink, Queue};
 
 /// A shard of this process. Sinks are called on the shard's thread.
@@ -22,21 +22,16 @@ impl Shard for LocalShard {
         sink: Box<dyn LinkSink>,
     ) -> Result<(Arc<dyn Link>, Opened), LinkError> {
         let (reply, opened) = sync_channel(1);
-        if !self.queue.control(Item::Open(OpenLink {
+        let open = |link| OpenLink {
+            link,
             resume_after,
             sink,
             reply,
-        })) {
-            return Err(LinkError::Closed);
-        }
-        let (id, opened) = opened.recv().map_err(|_| LinkError::Closed)?;
-        Ok((
-            Arc::new(LocalLink {
-                id,
-                queue: Arc::clone(&self.queue),
-            }),
-            opened,
-        ))
+        };
+        let id = self.queue.open(open).ok_or(LinkError::Closed)?;
+        let opened = opened.recv().map_err(|_| LinkError::Closed)?;
+        let queue = Arc::clone(&self.queue);
+        Ok((Arc::new(LocalLink { id, queue }), opened))
     }
 }
 

@@ -13,7 +13,7 @@ use oxkeeper_model::{
     Answer, ClientCommand, CommandOutcome, Create, Lifetime, OpResult, Query, SessionGrant,
     SessionId, Term, TreeOp, TxnOutcome, WriteOutcome,
 };
-use oxkeeper_node::{MemoryTerm, Node, NodeOptions, ShardParts, TermStore};
+use oxkeeper_node::{MemoryTerm, Node, NodeOptions, StartParts, TermStore};
 use oxkeeper_store::MemoryStore;
 use support::{Machine, SHARD, options, shard, stats};
 
@@ -574,7 +574,7 @@ fn a_node_without_shards_is_refused() {
         shards: 0,
         ..options()
     };
-    let parts = |_| -> Result<ShardParts<oxkeeper_log::MemoryDisk, MemoryStore>, _> {
+    let parts = |_| -> Result<StartParts<oxkeeper_log::MemoryDisk, MemoryStore>, _> {
         panic!("{:?} must not be asked for", WalOptions::default())
     };
     assert!(Node::start_with(options, parts).is_err());

@@ -20,8 +20,8 @@ pub struct Recovered {
     pub term: Term,
     /// The end of the log, all of it durable.
     pub last: LogEnd,
-    /// What the store has applied and kept.
-    pub applied: Offset,
+    /// The last entry that the store has applied and kept. The log may end before it.
+    pub applied: LogEnd,
 }
 
 /// What a replica is doing.
@@ -110,6 +110,8 @@ pub enum Output {
     Commit { up_to: Offset },
     /// Stop serving: the outcome of everything that is not committed is unknown.
     StepDown { term: Term },
+    /// The input was refused. What else came of it stands before this.
+    Refused(Refusal),
 }
 
 /// Why an input was refused. It changed nothing, but for a higher term that it showed.
@@ -119,6 +121,9 @@ pub enum Refusal {
     StaleTerm { current: Term },
     #[error("the term was not made durable here before")]
     NotFenced,
+    /// What it wrote before the restart may be known to others and lost here.
+    #[error("term {term} was known here before this start: only a later one can be led")]
+    TermBeforeStart { term: Term },
     #[error("not the leader")]
     NotLeader,
     #[error("the log has failed")]
@@ -143,7 +148,7 @@ pub enum EnsembleError {
 /// A defect of this module or of its driver.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("replica invariant broken: {0}")]
-pub struct InvariantBroken(&'static str);
+pub struct InvariantBroken(pub &'static str);
 
 /// One node's replica of one shard.
 ///
@@ -156,6 +161,8 @@ pub struct Replica {
     node: NodeId,
     /// The highest term this node has heard of. Invariant: never goes back.
     term: Term,
+    /// The highest term that was durable at the start. Invariant: no term up to it is led.
+    term_at_start: Term,
     role: Role,
     /// The last entry that was given to the log. Moved when `Append` is put out.
     /// Invariant: its term is at most `term`.
@@ -170,19 +177,29 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// A replica that does nothing until it is given a term. What was applied was committed.
+    /// A replica that does nothing until it is given a term. What was applied was committed. A log
+    /// that ends before it is answered for by the store, which has everything up to there.
     pub fn new(node: NodeId, recovered: Recovered) -> Self {
+        let Recovered {
+            term,
+            last,
+            applied,
+        } = recovered;
+        let last = if last.offset < applied.offset {
+            applied
+        } else {
+            last
+        };
+        let term = term.max(last.term);
         Self {
             node,
-            term: recovered.term.max(recovered.last.term),
+            term,
+            term_at_start: term,
             role: Role::Fenced { durable: false },
-            last: LogEnd {
-                term: recovered.last.term,
-                offset: recovered.last.offset.max(recovered.applied),
-            },
-            durable: recovered.last.offset.max(recovered.applied),
-            committed: recovered.applied,
-            applied: recovered.applied,
+            last,
+            durable: last.offset,
+            committed: applied.offset,
+            applied: applied.offset,
         }
     }
 
@@ -211,8 +228,14 @@ impl Replica {
         matches!(&self.role, Role::Leader(leader) if self.applied >= leader.term_start)
     }
 
-    /// Takes one input; what it leads to is appended to `outputs`.
-    pub fn step(&mut self, input: Input, outputs: &mut Vec<Output>) -> Result<(), Refusal> {
+    /// Takes one input; what it leads to is appended to `outputs`, a refusal last.
+    pub fn step(&mut self, input: Input, outputs: &mut Vec<Output>) {
+        if let Err(refusal) = self.take(input, outputs) {
+            outputs.push(Output::Refused(refusal));
+        }
+    }
+
+    fn take(&mut self, input: Input, outputs: &mut Vec<Output>) -> Result<(), Refusal> {
         if self.role == Role::Stopped {
             return Err(Refusal::Stopped);
         }
@@ -271,10 +294,13 @@ impl Replica {
         ensemble: &[NodeId],
         outputs: &mut Vec<Output>,
     ) -> Result<(), Refusal> {
+        if term < self.term {
+            return Err(Refusal::StaleTerm { current: self.term });
+        }
         // A node that has led in this term before a restart may have sent entries that its own
         // log lost; others at the same offsets in the same term could not be told from them.
-        if term < self.term || term == self.last.term {
-            return Err(Refusal::StaleTerm { current: self.term });
+        if term <= self.term_at_start {
+            return Err(Refusal::TermBeforeStart { term });
         }
         if term > self.term {
             self.enter_term(term, outputs);
@@ -432,6 +458,10 @@ impl Replica {
         check(
             self.last.term == self.term,
             "leading without an entry of the term",
+        )?;
+        check(
+            self.term > self.term_at_start,
+            "leading in a term from before the start",
         )?;
         check(
             leader.term_start <= self.last.offset,

@@ -8,7 +8,7 @@ use oxkeeper_link::Shard;
 use oxkeeper_link::contract::seed;
 use oxkeeper_log::{MemoryDisk, WalOptions};
 use oxkeeper_model::ShardId;
-use oxkeeper_node::{MemoryTerm, Node, NodeError, NodeOptions, ShardParts, ShardStats};
+use oxkeeper_node::{MemoryTerm, Node, NodeError, NodeOptions, ShardStats, StartParts};
 use oxkeeper_store::MemoryStore;
 
 pub(crate) const SHARD: ShardId = ShardId(0);
@@ -32,14 +32,14 @@ pub(crate) fn options() -> NodeOptions {
 impl Machine {
     pub(crate) fn try_start(&self, options: NodeOptions) -> Result<Node, NodeError> {
         Node::start_with(options, |_| {
-            Ok(ShardParts {
+            Ok(StartParts {
                 disk: Arc::new(self.disk.clone()),
                 log_options: WalOptions {
                     segment_bytes: 8 << 10,
                     ..WalOptions::default()
                 },
                 store: self.store.clone(),
-                term: Box::new(self.term.clone()),
+                term: Arc::new(self.term.clone()),
             })
         })
     }

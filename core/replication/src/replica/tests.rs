@@ -5,11 +5,14 @@ const ME: NodeId = NodeId(1);
 
 fn step(replica: &mut Replica, input: Input) -> Result<Vec<Output>, Refusal> {
     let mut outputs = Vec::new();
-    let result = replica.step(input, &mut outputs);
+    replica.step(input, &mut outputs);
     replica
         .check_invariants()
         .expect("invariants hold after every step");
-    result.map(|()| outputs)
+    match outputs.last() {
+        Some(&Output::Refused(refusal)) => Err(refusal),
+        _ => Ok(outputs),
+    }
 }
 
 /// A leader of `term` whose term-start entry was put out but is not durable.
@@ -49,10 +52,14 @@ fn recovered(term: u64, offset: u64, applied: u64) -> Recovered {
         term: Term(term),
         offset: Offset(offset),
     };
+    let applied = LogEnd {
+        term: Term(term),
+        offset: Offset(applied),
+    };
     Recovered {
         term: Term(term),
         last,
-        applied: Offset(applied),
+        applied,
     }
 }
 
@@ -185,11 +192,13 @@ fn a_higher_term_in_any_message_ends_the_leadership_at_once() {
         term: Term(2),
         offset: Offset(1),
     };
+    by_follower.step(input, &mut outputs);
+    let refused = Output::Refused(Refusal::NotLeader);
     assert_eq!(
-        by_follower.step(input, &mut outputs),
-        Err(Refusal::NotLeader)
+        outputs,
+        [stopped, vec![refused]].concat(),
+        "nothing is lost"
     );
-    assert_eq!(outputs, stopped);
     assert_eq!(by_follower.term(), Term(2));
 }
 
@@ -236,20 +245,69 @@ fn leading_needs_a_durable_term_and_a_proper_ensemble() {
 
 #[test]
 fn a_term_is_not_led_twice_across_a_restart() {
-    let mut replica = Replica::new(ME, recovered(4, 9, 9));
-    let term = Term(4);
-    step(&mut replica, Input::NewTerm { term }).expect("a repeated fencing");
-    step(&mut replica, Input::TermPersisted { term }).expect("persisted");
-    assert_eq!(
-        step(
-            &mut replica,
-            Input::BecomeLeader {
+    // Its term-start entry survived, was lost with the power, or was lost with all before it.
+    for (last_term, last_offset) in [(4, 9), (3, 8), (0, 0)] {
+        let last = LogEnd {
+            term: Term(last_term),
+            offset: Offset(last_offset),
+        };
+        let term = Term(4);
+        let recovered = Recovered {
+            term,
+            last,
+            applied: LogEnd::default(),
+        };
+        let mut replica = Replica::new(ME, recovered);
+        step(&mut replica, Input::NewTerm { term }).expect("a repeated fencing");
+        step(&mut replica, Input::TermPersisted { term }).expect("persisted");
+        let lead = |term| Input::BecomeLeader {
+            term,
+            ensemble: vec![ME],
+        };
+        assert_eq!(
+            step(&mut replica, lead(term)),
+            Err(Refusal::TermBeforeStart { term })
+        );
+        let term = Term(5);
+        step(&mut replica, Input::NewTerm { term }).expect("a later one");
+        step(&mut replica, Input::TermPersisted { term }).expect("persisted");
+        assert!(step(&mut replica, lead(term)).is_ok());
+        assert_eq!(
+            step(&mut replica, lead(term)),
+            Err(Refusal::NotFenced),
+            "nor twice within one"
+        );
+    }
+}
+
+#[test]
+fn a_log_behind_its_store_claims_only_what_the_store_has() {
+    let end = |term, offset| LogEnd {
+        term: Term(term),
+        offset: Offset(offset),
+    };
+    for (last, applied, reported) in [
+        (end(3, 9), end(2, 7), end(3, 9)),
+        (end(2, 9), end(3, 12), end(3, 12)),
+        (end(0, 0), end(3, 12), end(3, 12)),
+    ] {
+        let term = Term(5);
+        let recovered = Recovered {
+            term,
+            last,
+            applied,
+        };
+        let mut replica = Replica::new(ME, recovered);
+        step(&mut replica, Input::NewTerm { term }).expect("a repeated fencing");
+        assert_eq!(
+            step(&mut replica, Input::TermPersisted { term }),
+            Ok(vec![Output::Fenced {
                 term,
-                ensemble: vec![ME]
-            }
-        ),
-        Err(Refusal::StaleTerm { current: term })
-    );
+                last: reported
+            }])
+        );
+        assert_eq!(replica.applied(), applied.offset);
+    }
 }
 
 #[test]
@@ -371,7 +429,8 @@ impl Witness {
                 assert!(self.ensemble.iter().filter(have).count() * 2 > self.ensemble.len());
                 self.committed = up_to;
             }
-            Output::Sync | Output::Fenced { .. } | Output::StepDown { .. } => {}
+            Output::Sync | Output::Fenced { .. } | Output::StepDown { .. } | Output::Refused(_) => {
+            }
         }
     }
 }
@@ -387,12 +446,12 @@ proptest! {
         for input in inputs {
             let before = replica.clone();
             outputs.clear();
-            let result = replica.step(input.clone(), &mut outputs);
+            replica.step(input.clone(), &mut outputs);
             replica.check_invariants().expect("invariants hold after every step");
-            match result {
-                Ok(()) => witness.saw_input(&input),
-                Err(_) if outputs.is_empty() => prop_assert_eq!(&before, &replica),
-                Err(_) => prop_assert!(replica.term() > before.term()),
+            match outputs[..] {
+                [Output::Refused(_)] => prop_assert_eq!(&before, &replica),
+                [.., Output::Refused(_)] => prop_assert!(replica.term() > before.term()),
+                _ => witness.saw_input(&input),
             }
             prop_assert!(replica.committed() >= before.committed());
             for output in outputs.drain(..) {

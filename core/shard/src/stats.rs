@@ -10,7 +10,7 @@ const BUCKETS: usize = 40;
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    pub(crate) fn add(&self, amount: u64) {
+    pub fn add(&self, amount: u64) {
         self.0.fetch_add(amount, Relaxed);
     }
 
@@ -24,7 +24,7 @@ impl Counter {
 pub struct Gauge(AtomicU64);
 
 impl Gauge {
-    pub(crate) fn set(&self, value: u64) {
+    pub fn set(&self, value: u64) {
         self.0.store(value, Relaxed);
     }
 
@@ -53,7 +53,7 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    pub(crate) fn record(&self, value: u64) {
+    pub fn record(&self, value: u64) {
         self.sum.fetch_add(value, Relaxed);
         self.max.fetch_max(value, Relaxed);
         let bucket = (u64::BITS - value.leading_zeros()) as usize;

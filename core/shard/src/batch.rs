@@ -1,11 +1,10 @@
-//! What one turn of a shard collects: the commands of one entry, and the queries after it.
+//! What gathers for the next entry, and what waits for an entry before it.
 
-use oxkeeper_link::{Request, Token};
+use oxkeeper_link::Token;
 use oxkeeper_model::limits::{ENTRY_BYTES_TARGET, ENTRY_COMMANDS_MAX};
-use oxkeeper_model::{Attachment, Command, Entry, Offset, Path, Query, SessionId};
+use oxkeeper_model::{Attachment, ClientCommand, Command, Entry, Offset, Path, Query, SessionId};
 
-use crate::links::LinkId;
-use crate::queue::request_bytes;
+use crate::io::LinkId;
 
 /// Who waits for a command's outcome.
 #[derive(Clone, Copy, Debug)]
@@ -13,8 +12,6 @@ pub(crate) enum Origin {
     Link {
         link: LinkId,
         token: Token,
-        /// The session that it names.
-        session: Option<SessionId>,
     },
     /// The shard itself.
     Own,
@@ -23,12 +20,14 @@ pub(crate) enum Origin {
 /// A query that waits for the entry before it.
 #[derive(Debug)]
 pub(crate) struct WaitingQuery {
+    /// To be answered when this entry is applied.
+    pub(crate) after: Offset,
     pub(crate) link: LinkId,
     pub(crate) token: Token,
     pub(crate) query: Query,
 }
 
-/// Commands with their origins, one each. Reused from turn to turn.
+/// Commands with their origins, one each. Reused from entry to entry.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) commands: Vec<Command>,
@@ -71,27 +70,15 @@ impl Batch {
         self.push_own(Command::Reap { path });
     }
 
-    /// Takes a request; gives back what is no command.
-    pub(crate) fn take(&mut self, link: LinkId, request: Request) -> Option<NoCommand> {
-        let bytes = request_bytes(&request);
-        let (token, command) = match request {
-            Request::Command { token, command } => (token, command),
-            Request::Query { token, query } => {
-                return Some(NoCommand::Query(WaitingQuery { link, token, query }));
-            }
-            Request::Heartbeat { sessions } => return Some(NoCommand::Heartbeat(sessions)),
-        };
+    pub(crate) fn take(
+        &mut self,
+        link: LinkId,
+        token: Token,
+        command: ClientCommand,
+        bytes: usize,
+    ) {
         self.bytes += bytes;
-        let session = command.session();
-        self.push(
-            Command::Client(command),
-            Origin::Link {
-                link,
-                token,
-                session,
-            },
-        );
-        None
+        self.push(Command::Client(command), Origin::Link { link, token });
     }
 
     /// Makes the batch an entry, and `spare` the next batch.
@@ -104,13 +91,6 @@ impl Batch {
         self.origins.clear();
         self.bytes = 0;
     }
-}
-
-/// A request that does not enter the log.
-#[derive(Debug)]
-pub(crate) enum NoCommand {
-    Query(WaitingQuery),
-    Heartbeat(Vec<SessionId>),
 }
 
 /// An entry that was appended and is not committed yet.

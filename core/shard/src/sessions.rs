@@ -96,14 +96,21 @@ impl SessionDeadlines {
         self.sessions.insert(session, deadline);
     }
 
-    /// The session was heard of.
-    pub(crate) fn touch(&mut self, session: SessionId) {
+    /// The session was heard of, by whoever has this attachment of it.
+    pub(crate) fn touch(&mut self, session: SessionId, attachment: Attachment) {
         let clock_ms = self.clock_ms;
         let tick_ms = self.tick_ms;
-        if let Some(deadline) = self.sessions.get_mut(&session) {
+        if let Some(deadline) = self.sessions.get_mut(&session)
+            && deadline.attachment == attachment
+        {
             let tick = tick_after(clock_ms, deadline.timeout_ms, tick_ms);
             deadline.tick = deadline.tick.max(tick);
         }
+    }
+
+    /// The attachment that is known.
+    pub(crate) fn attachment(&self, session: SessionId) -> Option<Attachment> {
+        Some(self.sessions.get(&session)?.attachment)
     }
 
     /// The session has ended.
@@ -199,7 +206,7 @@ mod tests {
         let mut table = table();
         table.grant(A, FIRST, 250);
         assert_eq!(run(&mut table, 5_250), []);
-        table.touch(A);
+        table.touch(A, FIRST);
         assert_eq!(run(&mut table, 6_000), [(5_600, A)]);
     }
 
@@ -208,7 +215,7 @@ mod tests {
         let mut table = table();
         table.grant(A, FIRST, 100);
         assert_eq!(run(&mut table, 8_000).len(), 1);
-        table.touch(A);
+        table.touch(A, FIRST);
         assert_eq!(run(&mut table, 9_000), [], "its end is in the log");
         table.grant(A, Attachment(2), 100);
         let mut expired = Vec::new();
@@ -280,7 +287,7 @@ mod tests {
                         plain.insert(id, (ms, deadline(ms)));
                     }
                     1 => {
-                        table.touch(session);
+                        table.touch(session, FIRST);
                         if let Some((timeout_ms, at_ms)) = plain.get_mut(&id) {
                             *at_ms = deadline(*timeout_ms).max(*at_ms);
                         }

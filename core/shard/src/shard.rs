@@ -1,0 +1,418 @@
+//! The shard and its step.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use oxkeeper_link::{LinkError, Request};
+use oxkeeper_log::{Disk, Preparer, Wal};
+use oxkeeper_model::{
+    Attachment, ClientCommand, Command, NodeId, Offset, Revision, SessionId, Term,
+};
+use oxkeeper_replication::{
+    Input as ReplicaInput, InvariantBroken, Output as ReplicaOutput, Replica,
+};
+use oxkeeper_state::{Applied, ShardState};
+use oxkeeper_store::KeyValueStore;
+use parking_lot::Mutex;
+
+use crate::batch::{Batch, InFlight, WaitingQuery};
+use crate::checkpoint::Checkpoints;
+use crate::error::ShardError;
+use crate::io::{Input, LinkId, Output};
+use crate::links::Links;
+use crate::operation::{Completion, Done};
+use crate::options::ShardOptions;
+use crate::reaper::Reaper;
+use crate::sessions::SessionDeadlines;
+use crate::stats::ShardStats;
+use crate::term::TermStore;
+use crate::time::Now;
+use crate::weight::request_bytes;
+
+/// Entries that were appended and are not applied yet, at most. More commands wait in the batch.
+const ENTRIES_IN_FLIGHT_MAX: usize = 64;
+
+/// Queries that wait for an entry, at most, while the shard takes more requests.
+const QUERIES_WAITING_MAX: usize = 65_536;
+
+/// How far a shard is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Running,
+    /// `Input::Stop` was met: what is under way ends first.
+    Draining,
+    /// The last checkpoint is under way.
+    LastCheckpoint,
+    Ended,
+}
+
+/// See the crate.
+pub struct Shard<D: Disk, S: KeyValueStore> {
+    pub(crate) options: ShardOptions,
+    pub(crate) stats: Arc<ShardStats>,
+    /// The time of this step.
+    pub(crate) now: Now,
+    /// Log time of the last entry. Invariant: never goes back, whatever the wall clock does.
+    pub(crate) log_ms: i64,
+    pub(crate) replica: Replica,
+    pub(crate) log: Arc<Mutex<Wal<D>>>,
+    pub(crate) term: Arc<dyn TermStore>,
+    pub(crate) state: ShardState<S>,
+    /// Invariant: empty unless `serves`.
+    pub(crate) links: Links,
+    pub(crate) sessions: SessionDeadlines,
+    pub(crate) reaper: Reaper,
+    pub(crate) checkpoints: Checkpoints,
+    /// The next entry.
+    pub(crate) batch: Batch,
+    /// In order of the entries that they wait for.
+    pub(crate) queries: VecDeque<WaitingQuery>,
+    /// Appended in this term and not applied. Invariant: their offsets follow one another up to
+    /// the replica's last.
+    pub(crate) in_flight: VecDeque<InFlight>,
+    /// What the replica is to be told, in order. Empty between steps.
+    pub(crate) todo: VecDeque<ReplicaInput>,
+    /// A sync of the log is under way; at most one is.
+    pub(crate) syncing: bool,
+    /// Something was appended since it began.
+    pub(crate) sync_again: bool,
+    /// The term's first entry is applied and the shard has its first records.
+    pub(crate) serves: bool,
+    pub(crate) stage: Stage,
+    pub(crate) buffers: Buffers,
+}
+
+/// Memory that is used again in every step.
+#[derive(Default)]
+pub(crate) struct Buffers {
+    pub(crate) spare: Batch,
+    pub(crate) asked: Vec<ReplicaOutput>,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) applied: Vec<Applied>,
+    expired: Vec<(SessionId, Attachment)>,
+}
+
+impl<D: Disk, S: KeyValueStore> Shard<D, S> {
+    /// Takes one input; what it leads to is appended to `outputs`.
+    pub fn step(&mut self, now: Now, input: Input, outputs: &mut Vec<Output>) {
+        if self.stage == Stage::Ended {
+            return;
+        }
+        self.now = now;
+        let done = self
+            .take(input, outputs)
+            .and_then(|()| self.work_off(outputs))
+            .and_then(|()| self.settle(outputs));
+        if let Err(error) = done {
+            self.fail(error, outputs);
+        }
+    }
+
+    /// When a [`Input::Turn`] is due although nothing else comes in, in monotonic microseconds.
+    pub fn next_wake_us(&self) -> Option<u64> {
+        if !self.serves || self.stage != Stage::Running {
+            return None;
+        }
+        let reaper_ms = self.reaper.wait_ms(self.now.monotonic_ms());
+        let sessions_ms = self.sessions.wait_ms().unwrap_or(reaper_ms);
+        Some(self.now.monotonic_us + reaper_ms.min(sessions_ms) * 1_000)
+    }
+
+    /// Whether a request would be taken now. If not, one will be after an operation has completed.
+    pub fn has_room(&self) -> bool {
+        !self.batch.is_full() && self.queries.len() < QUERIES_WAITING_MAX
+    }
+
+    /// The highest term it has heard of.
+    pub fn term(&self) -> Term {
+        self.replica.term()
+    }
+
+    /// The last revision that was taken.
+    pub fn revision(&self) -> Revision {
+        self.state.revision()
+    }
+
+    /// The last entry that was applied.
+    pub fn applied(&self) -> Offset {
+        self.state.applied()
+    }
+
+    /// The state machine, to look at.
+    pub fn state(&self) -> &ShardState<S> {
+        &self.state
+    }
+
+    pub fn node(&self) -> NodeId {
+        self.options.node
+    }
+
+    /// What makes spare segments for its log; for another thread.
+    pub fn preparer(&self) -> Preparer<D> {
+        self.log.lock().preparer()
+    }
+
+    fn take(&mut self, input: Input, outputs: &mut Vec<Output>) -> Result<(), ShardError> {
+        match input {
+            Input::NewTerm { term } => self.todo.push_back(ReplicaInput::NewTerm { term }),
+            Input::BecomeLeader { term, ensemble } => {
+                self.todo
+                    .push_back(ReplicaInput::BecomeLeader { term, ensemble });
+            }
+            Input::Open { link, resume_after } => self.open_link(link, resume_after, outputs),
+            Input::Close { link } => self.links.close(link),
+            Input::Request { link, request } => self.request(link, request),
+            Input::Heartbeat { sessions } => self.heard(&sessions),
+            Input::Completed(Completion(done)) => self.completed(done, outputs)?,
+            Input::Turn { all_heard } => self.turn(all_heard)?,
+            Input::Stop => self.stage = Stage::Draining,
+        }
+        Ok(())
+    }
+
+    fn open_link(
+        &mut self,
+        link: LinkId,
+        resume_after: Option<Revision>,
+        outputs: &mut Vec<Output>,
+    ) {
+        if self.serves && self.stage == Stage::Running {
+            let revision = self.state.revision();
+            self.links.open(link, resume_after, revision, outputs);
+        } else {
+            let reason = LinkError::Closed;
+            outputs.push(Output::Closed { link, reason });
+        }
+        self.stats.links.set(self.links.len() as u64);
+    }
+
+    /// A link that was closed meanwhile may have sent it.
+    fn request(&mut self, link: LinkId, request: Request) {
+        if !self.links.contains(link) {
+            return;
+        }
+        let bytes = request_bytes(&request);
+        match request {
+            Request::Command { token, command } => {
+                self.heard_command(&command);
+                self.batch.take(link, token, command, bytes);
+            }
+            Request::Query { token, query } => {
+                let last = self.replica.last().offset;
+                let after = if self.batch.is_empty() {
+                    last
+                } else {
+                    last.next()
+                };
+                self.queries.push_back(WaitingQuery {
+                    after,
+                    link,
+                    token,
+                    query,
+                });
+            }
+            Request::Heartbeat { sessions } => self.heard(&sessions),
+        }
+    }
+
+    fn heard(&mut self, sessions: &[SessionId]) {
+        self.sessions.observe(self.now.monotonic_ms());
+        for &session in sessions {
+            if let Some(attachment) = self.sessions.attachment(session) {
+                self.sessions.touch(session, attachment);
+            }
+        }
+    }
+
+    /// A session that sends a command is alive, before the command is applied. Not by an attach:
+    /// whoever sends it has yet to show that the session is its own.
+    fn heard_command(&mut self, command: &ClientCommand) {
+        let (session, attachment) = match command {
+            ClientCommand::Write(write) => (write.session, write.attachment),
+            ClientCommand::CloseSession {
+                session,
+                attachment,
+                ..
+            } => (*session, *attachment),
+            ClientCommand::OpenSession { .. } | ClientCommand::Attach { .. } => return,
+        };
+        self.sessions.touch(session, attachment);
+    }
+
+    fn completed(&mut self, done: Done, outputs: &mut Vec<Output>) -> Result<(), ShardError> {
+        match done {
+            Done::TermPersisted(term, result) => {
+                result?;
+                self.stats.term.set(term.0);
+                self.todo.push_back(ReplicaInput::TermPersisted { term });
+            }
+            Done::LogSynced(result) => {
+                self.syncing = false;
+                let offset = result?;
+                self.todo.push_back(ReplicaInput::Durable { offset });
+                if std::mem::take(&mut self.sync_again) {
+                    self.start_sync(outputs);
+                }
+            }
+            Done::Flushed(result) => {
+                let offset = result?;
+                self.start_trim(offset, outputs);
+            }
+            Done::LogTrimmed(result) => {
+                result?;
+                self.checkpoints.ended();
+            }
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, all_heard: bool) -> Result<(), ShardError> {
+        self.sessions.observe(self.now.monotonic_ms());
+        if self.serves && all_heard && self.stage == Stage::Running && self.may_append() {
+            self.collect_own()?;
+        }
+        if !self.batch.is_empty() && self.may_append() {
+            self.todo.push_back(ReplicaInput::Propose);
+        }
+        Ok(())
+    }
+
+    /// The leader's own commands: sessions and records whose time has come.
+    fn collect_own(&mut self) -> Result<(), ShardError> {
+        let now_ms = self.now.monotonic_ms();
+        self.sessions
+            .expire_due(self.batch.room(), &mut self.buffers.expired);
+        for (session, attachment) in self.buffers.expired.drain(..) {
+            self.batch.expire(session, attachment);
+        }
+        if self.reaper.is_due(now_ms) {
+            let log_ms = self.next_log_ms();
+            let limit = self.options.reap_records_max;
+            let candidates = self.state.reap_candidates(log_ms, limit)?;
+            self.reaper.found(now_ms, candidates);
+        }
+        let room = self.batch.room();
+        self.reaper
+            .take(room)
+            .for_each(|path| self.batch.reap(path));
+        Ok(())
+    }
+
+    pub(crate) fn next_log_ms(&mut self) -> i64 {
+        self.log_ms = self.log_ms.max(self.now.wall_ms);
+        self.log_ms
+    }
+
+    fn may_append(&self) -> bool {
+        self.in_flight.len() < ENTRIES_IN_FLIGHT_MAX
+            && !self.checkpoints.is_behind(self.state.dirty_bytes())
+    }
+
+    /// What follows from the state of things, whatever the input was.
+    fn settle(&mut self, outputs: &mut Vec<Output>) -> Result<(), ShardError> {
+        self.found_and_serve(outputs);
+        let close_entry = self.batch.is_full() || self.stage == Stage::Draining;
+        if close_entry && !self.batch.is_empty() && self.serves && self.may_append() {
+            self.todo.push_back(ReplicaInput::Propose);
+        }
+        self.work_off(outputs)?;
+        self.answer_queries(outputs)?;
+        if self.checkpoints.is_due(self.state.dirty_bytes()) && self.stage == Stage::Running {
+            self.start_checkpoint(outputs)?;
+        }
+        self.drain(outputs)
+    }
+
+    /// A new shard gets its secret and first records; one that has them serves from now on.
+    fn found_and_serve(&mut self, outputs: &mut Vec<Output>) {
+        if self.serves || !self.replica.is_established() || !self.in_flight.is_empty() {
+            return;
+        }
+        if self.state.is_seeded() {
+            self.serves = true;
+            self.grant_all_sessions();
+            let term = self.replica.term();
+            outputs.push(Output::Leads { term });
+        } else {
+            self.batch.push_own(Command::Genesis {
+                secret: self.options.genesis_secret,
+                seed: self.options.seed.clone(),
+            });
+            self.todo.push_back(ReplicaInput::Propose);
+        }
+    }
+
+    /// Nobody knows what was heard of the sessions in the term before.
+    fn grant_all_sessions(&mut self) {
+        self.sessions.observe(self.now.monotonic_ms());
+        for session in self.state.sessions() {
+            self.sessions
+                .grant(session.id, session.attachment, session.timeout_ms);
+        }
+        self.stats.sessions.set(self.sessions.len() as u64);
+    }
+
+    /// The orderly end, when everything before it is done: all goes into the store, so that the
+    /// next start replays nothing.
+    fn drain(&mut self, outputs: &mut Vec<Output>) -> Result<(), ShardError> {
+        let busy = !self.in_flight.is_empty()
+            || !self.queries.is_empty()
+            || (self.serves && !self.batch.is_empty())
+            || self.checkpoints.is_under_way();
+        match self.stage {
+            Stage::Draining if !busy => {
+                self.stage = Stage::LastCheckpoint;
+                self.start_checkpoint(outputs)
+            }
+            Stage::LastCheckpoint if !busy => {
+                self.end(Ok(()), outputs);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn fail(&mut self, error: ShardError, outputs: &mut Vec<Output>) {
+        // Nothing can be committed any more, whatever comes in.
+        let mut asked = std::mem::take(&mut self.buffers.asked);
+        asked.clear();
+        self.replica.step(ReplicaInput::LogFailed, &mut asked);
+        self.end(Err(error), outputs);
+    }
+
+    fn end(&mut self, result: Result<(), ShardError>, outputs: &mut Vec<Output>) {
+        self.stage = Stage::Ended;
+        self.serves = false;
+        self.links.close_all(outputs);
+        outputs.push(Output::Ended(result));
+    }
+
+    /// Everything that the fields' comments promise. Sorts and allocates: for tests and simulators.
+    pub fn check_invariants(&self) -> Result<(), InvariantBroken> {
+        let check = |holds: bool, what| {
+            if holds {
+                Ok(())
+            } else {
+                Err(InvariantBroken(what))
+            }
+        };
+        self.replica.check_invariants()?;
+        check(self.todo.is_empty(), "the replica was not told everything")?;
+        check(
+            self.serves || self.links.len() == 0,
+            "links to a shard that does not serve",
+        )?;
+        check(
+            self.state.applied() == self.replica.applied() || self.stage == Stage::Ended,
+            "the replica knows of another applied entry than the state",
+        )?;
+        let offsets = self.in_flight.iter().map(|entry| entry.offset);
+        let from_last = (0..).map_while(|back| self.replica.last().offset.0.checked_sub(back));
+        check(
+            offsets.rev().zip(from_last).all(|(a, b)| a.0 == b),
+            "entries in flight have a gap",
+        )?;
+        let queries = self.queries.iter().map(|query| query.after);
+        check(queries.is_sorted(), "queries out of order")
+    }
+}
