@@ -44,6 +44,7 @@ pub(super) fn check(history: &History, truth: &Truth) -> Result<(), Violation> {
 }
 
 /// Follows what a connection was told, with the watches that it has at each moment.
+#[derive(Clone)]
 struct Follower<'a> {
     connection: &'a Connection,
     truth: &'a Truth,
@@ -121,7 +122,7 @@ impl<'a> Follower<'a> {
     }
 
     fn notification(&mut self, told: &Notification) -> Result<(), String> {
-        if self.catching.takes(told) {
+        if self.catching.takes(told) || self.begins_gap(told) {
             return Ok(());
         }
         if told.zxid == NO_ZXID {
@@ -151,6 +152,20 @@ impl<'a> Follower<'a> {
                 self.due.front()
             )),
         }
+    }
+
+    /// Whether this is the first that is told of what was missed in a gap.
+    fn begins_gap(&mut self, told: &Notification) -> bool {
+        let Some((_, to)) = self.catching.next(self.seen) else {
+            return false;
+        };
+        let mut behind = self.clone();
+        behind.advance(to);
+        let taken = behind.due.is_empty() && behind.catching.takes(told);
+        if taken {
+            *self = behind;
+        }
+        taken
     }
 
     /// Events of everything that happened up to `zxid`.

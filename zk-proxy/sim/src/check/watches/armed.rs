@@ -13,7 +13,7 @@ const DELETED: i32 = EventType::NodeDeleted as i32;
 const DATA_CHANGED: i32 = EventType::NodeDataChanged as i32;
 const CHILDREN_CHANGED: i32 = EventType::NodeChildrenChanged as i32;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Armed {
     data: BTreeSet<String>,
     child: BTreeSet<String>,

@@ -3,7 +3,7 @@
 use crate::history::{Connection, Gap, History};
 use crate::reply::Notification;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Catching<'a> {
     /// Those that happened while the connection was open, in order of time.
     gaps: Vec<&'a Gap>,
@@ -32,6 +32,12 @@ impl<'a> Catching<'a> {
             .gaps
             .iter()
             .find(|gap| gap.from_zxid <= seen && seen < gap.zxid)?;
+        Some((gap.from_zxid, gap.zxid))
+    }
+
+    /// The next gap that is still to come.
+    pub(super) fn next(&self, seen: i64) -> Option<(i64, i64)> {
+        let gap = self.gaps.iter().find(|gap| seen < gap.zxid)?;
         Some((gap.from_zxid, gap.zxid))
     }
 
