@@ -12,8 +12,8 @@ use crate::history::{Asked, Connection, Granted, Incoming, Received, Sent};
 use crate::op::Op;
 use crate::reply::{Notification, Reply, is_notification};
 
-pub use plan::Habits;
 use plan::Plan;
+pub use plan::{Habits, Requests};
 use watches::Registry;
 
 /// The longest pause between two things that a client does that is not going silent.

@@ -65,6 +65,35 @@ pub(super) struct Plan {
     made: Vec<String>,
 }
 
+/// One client's requests without the client: to be recorded, and compared with the model.
+pub struct Requests(Plan);
+
+impl Requests {
+    pub fn new(seed: u64) -> Self {
+        Self(Plan {
+            client: 0,
+            random: Random::new(seed),
+            written: 0,
+            data_bytes_max: 40,
+            made: Vec::new(),
+        })
+    }
+
+    /// The first proves who the client is.
+    pub fn next(&mut self, index: usize) -> Op {
+        if index == 0 {
+            return Op::Auth {
+                credentials: "bob:secret",
+            };
+        }
+        self.0.next()
+    }
+
+    pub fn on_reply(&mut self, op: &Op, reply: &Reply) {
+        self.0.on_reply(op, reply);
+    }
+}
+
 impl Plan {
     pub(super) fn new(client: usize, random: Random, habits: &Habits) -> Self {
         Self {
