@@ -13,7 +13,7 @@ use oxkeeper_link::Shard;
 use oxkeeper_model::ShardId;
 use oxkeeper_model::placement::Shards;
 use oxkeeper_node::{Node, NodeOptions};
-use oxkeeper_proxy::{Proxy, ProxyOptions, tree_seed};
+use oxkeeper_proxy::{Proxy, ProxyOptions, SessionOptions, tree_seed};
 use oxkeeper_store_rocksdb::{BlockCache, RocksOptions, RocksStore};
 use tokio::net::{TcpListener, lookup_host};
 use tokio_util::sync::CancellationToken;
@@ -145,19 +145,21 @@ async fn start_proxy(config: &Config, node: &Node) -> anyhow::Result<Proxy> {
     let options = ProxyOptions {
         client_address: address,
         tick_time_ms: config.tick_time_ms.u32(),
-        min_session_timeout_ms: config.session_timeout_ms_min(),
-        max_session_timeout_ms: config.session_timeout_ms_max(),
         max_client_connections: config.max_client_connections.u32(),
         max_connections: config.max_connections.u32(),
-        packet_bytes_max: config.packet_bytes_max.usize(),
         four_letter_words: match &config.four_letter_words.allowed {
             Some(words) => words.clone(),
             None => vec!["*".to_owned()],
         },
-        extended_types_enabled: config.extended_types,
-        super_digest: config.super_digest.0.clone(),
-        skip_acl: config.skip_acl,
-        view_cache_bytes: config.view_cache_bytes.usize(),
+        session: SessionOptions {
+            min_timeout_ms: config.session_timeout_ms_min(),
+            max_timeout_ms: config.session_timeout_ms_max(),
+            packet_bytes_max: config.packet_bytes_max.usize(),
+            extended_types_enabled: config.extended_types,
+            super_digest: config.super_digest.0.clone(),
+            skip_acl: config.skip_acl,
+            view_cache_bytes: config.view_cache_bytes.usize(),
+        },
         data_dir: config.data_dir.0.clone(),
         ..ProxyOptions::default()
     };

@@ -18,6 +18,7 @@ mod path;
 pub mod placement;
 mod query;
 mod record;
+mod time;
 
 pub use acl::{Acl, AclEntry, Identities, Identity, Permission, SUPER_SCHEME, permits};
 pub use change::{Change, ChangeKind, ChangeSet, ChangedValue, Changes, Parents};
@@ -32,3 +33,4 @@ pub use outcome::{
 pub use path::{Path, name_of, parent_of};
 pub use query::{Answer, ChildNames, Fetched, Query};
 pub use record::{Children, Head, Lifetime, NativeFields, Record, SharedHead};
+pub use time::Now;

@@ -1,35 +1,17 @@
-//! The ZooKeeper front end: speaks ZooKeeper's protocol to clients and the link to a shard.
+//! The ZooKeeper front end as a server: listens, moves bytes, tells the time, answers administrators.
 //!
-//! It owns connections, sessions as the wire sees them, watches, the tree view and the four-letter
-//! words. It must not know how a shard stores, logs or replicates; all it has is
+//! What a request means is decided in [`oxkeeper_session`], which this crate drives: `net` has the listener, the
+//! connections' tasks and the sockets, `service` the clock and the link's receiving end, `admin` the four-letter words
+//! and everything that is counted. It must not know how a shard stores, logs or replicates; all it has is
 //! [`oxkeeper_link::Shard`].
 //!
-//! Entry types: [`Proxy`], started with [`ProxyOptions`]; [`tree_seed`] has the records that a tree
-//! starts with.
-//!
-//! Inside: `connection` moves bytes (over `socket`), `pipeline` keeps one connection's requests in order, `writes` and
-//! `reads` translate, `consumer` receives what the shard says, `view` and `watch` are what it keeps up
-//! to date, `admin` tells administrators of it.
+//! Entry types: [`Proxy`], started with [`ProxyOptions`].
 
 mod admin;
-mod auth;
-mod connection;
-mod consumer;
-mod limits;
+mod net;
 mod options;
-mod pipeline;
-mod reads;
-mod seed;
-mod server;
-mod socket;
-mod stats;
-mod translate;
-mod tree;
-mod view;
-mod watch;
-mod watched;
-mod writes;
+mod service;
 
+pub use net::listener::{Proxy, StartError};
 pub use options::ProxyOptions;
-pub use seed::tree_seed;
-pub use server::{Proxy, StartError};
+pub use oxkeeper_session::{SessionOptions, tree_seed};

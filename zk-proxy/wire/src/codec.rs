@@ -2,10 +2,7 @@
 //!
 //! No announced length makes the codec reserve memory: the buffer grows with the bytes that arrive, up to the limit.
 
-use std::io;
-
 use bytes::{Buf, Bytes, BytesMut};
-use tokio_util::codec::Decoder;
 
 use crate::connect::ConnectRequest;
 use crate::jute::DecodeError;
@@ -23,10 +20,8 @@ const STMK_BYTES: usize = 4 + 8;
 pub struct FrameError(pub i32);
 
 /// Why a connection must be closed without an answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
-    #[error(transparent)]
-    Io(#[from] io::Error),
     #[error(transparent)]
     Frame(#[from] FrameError),
     #[error("the handshake is malformed: {0}")]
@@ -52,7 +47,7 @@ enum Phase {
     Closing,
 }
 
-/// The server's half of a connection, for `tokio_util::codec::FramedRead` or by hand.
+/// The server's half of a connection.
 #[derive(Clone, Debug)]
 pub struct ServerCodec {
     phase: Phase,
@@ -103,11 +98,9 @@ impl ServerCodec {
     }
 }
 
-impl Decoder for ServerCodec {
-    type Item = Inbound;
-    type Error = CodecError;
-
-    fn decode(&mut self, source: &mut BytesMut) -> Result<Option<Inbound>, CodecError> {
+impl ServerCodec {
+    /// Takes the next item off the front of `source`; `None` while it is incomplete.
+    pub fn decode(&mut self, source: &mut BytesMut) -> Result<Option<Inbound>, CodecError> {
         match self.phase {
             Phase::Opening => self.open(source),
             Phase::Requests => {
@@ -119,15 +112,6 @@ impl Decoder for ServerCodec {
                 Ok(None)
             }
         }
-    }
-
-    /// A connection may end anywhere; what is cut off was never a request.
-    fn decode_eof(&mut self, source: &mut BytesMut) -> Result<Option<Inbound>, CodecError> {
-        let item = self.decode(source)?;
-        if item.is_none() {
-            source.clear();
-        }
-        Ok(item)
     }
 }
 

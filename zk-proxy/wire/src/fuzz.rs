@@ -1,7 +1,6 @@
 //! The one function that every fuzzer calls: all that a server decodes, on arbitrary bytes.
 
 use bytes::{Buf, BytesMut};
-use tokio_util::codec::Decoder;
 
 use crate::client::decode_reply;
 use crate::codec::{Inbound, ServerCodec};

@@ -7,7 +7,6 @@ use oxkeeper_wire::limits::PACKET_BYTES_MAX;
 use oxkeeper_wire::{
     CodecError, ConnectRequest, FourLetterWord, FrameError, Inbound, ServerCodec, Word, next_frame,
 };
-use tokio_util::codec::Decoder;
 
 fn handshake() -> (ConnectRequest, BytesMut) {
     let request = ConnectRequest {
@@ -155,14 +154,6 @@ fn a_malformed_handshake_is_an_error() {
             "{length}"
         );
     }
-}
-
-#[test]
-fn a_stream_may_end_inside_a_frame() {
-    let mut codec = connected();
-    let mut buffer = BytesMut::from(&[0, 0, 0, 9, 1][..]);
-    assert_eq!(codec.decode_eof(&mut buffer).unwrap(), None);
-    assert!(buffer.is_empty());
 }
 
 #[test]

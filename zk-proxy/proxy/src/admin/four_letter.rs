@@ -1,21 +1,18 @@
 //! The four-letter words: an administrator's questions on the client port.
 //! (ZooKeeper Administrator's Guide, "The Four Letter Words".)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
 
 use oxkeeper_model::{Answer, Query, SessionId};
+use oxkeeper_session::{Kinds, zxid};
 use oxkeeper_wire::{FourLetterWord, Word};
 
 use super::monitor;
-use crate::connection::{Connection, ConnectionId};
-use crate::translate::zxid;
-use crate::tree::Tree;
-use crate::watch::Kinds;
+use crate::service::Service;
 
 /// The version of ZooKeeper that clients may take this server for, then our own.
 pub(crate) const VERSION: &str = concat!(
@@ -31,7 +28,7 @@ const TRACE_MASK: &str = "306";
 const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests\n";
 
 /// What is answered to `word`.
-pub(crate) async fn answer(tree: &Arc<Tree>, word: FourLetterWord) -> String {
+pub(crate) async fn answer(tree: &Arc<Service>, word: FourLetterWord) -> String {
     let name = word.word.as_str();
     let allowed = &tree.options.four_letter_words;
     if !allowed
@@ -40,7 +37,7 @@ pub(crate) async fn answer(tree: &Arc<Tree>, word: FourLetterWord) -> String {
     {
         return format!("{name} is not executed because it is not in the whitelist.\n");
     }
-    if !tree.serving.load(Relaxed) {
+    if !tree.is_serving() {
         match word.word {
             Word::Ruok | Word::Envi | Word::Gtmk | Word::Stmk => {}
             Word::Isro => return "null".to_owned(),
@@ -76,10 +73,10 @@ fn version_line() -> String {
     format!("Zookeeper version: {VERSION}\n")
 }
 
-async fn server_stats(tree: &Tree) -> String {
+async fn server_stats(tree: &Service) -> String {
     let counts = monitor::shard_counts(tree).await;
     let stats = &tree.stats;
-    let zxid = zxid(tree.view.read().position());
+    let zxid = zxid(tree.position());
     format!(
         "Latency min/avg/max: {}/{:?}/{}\nReceived: {}\nSent: {}\nConnections: {}\n\
          Outstanding: {}\nZxid: {zxid:#x}\nMode: standalone\nNode count: {}\n",
@@ -88,8 +85,8 @@ async fn server_stats(tree: &Tree) -> String {
         stats.latencies.max_ms(),
         stats.packets_received.load(Relaxed),
         stats.packets_sent.load(Relaxed),
-        tree.connections.len(),
-        tree.load.outstanding(),
+        tree.connection_count(),
+        tree.outstanding(),
         counts.znodes(),
     )
 }
@@ -99,51 +96,38 @@ fn rounded(ms: f64) -> f64 {
     (ms * 10_000.0).round() / 10_000.0
 }
 
-async fn stat(tree: &Tree) -> String {
+async fn stat(tree: &Service) -> String {
     let mut text = version_line() + "Clients:\n";
-    for connection in sorted_connections(tree) {
-        let pipeline = connection.pipeline.lock();
+    for connection in tree.connections() {
+        let report = connection.report();
         let _ = writeln!(
             text,
             " /{}[1](queued={},recved={},sent={})",
-            connection.peer,
-            pipeline.pending(),
-            pipeline.stats.received,
-            pipeline.stats.sent
+            connection.peer, report.pending, report.stats.received, report.stats.sent
         );
     }
     text.push('\n');
     text + &server_stats(tree).await
 }
 
-fn sorted_connections(tree: &Tree) -> Vec<Arc<Connection>> {
-    let mut connections = tree.all_connections();
-    connections.sort_unstable_by_key(|connection| connection.id.0);
-    connections
-}
-
-fn cons(tree: &Tree) -> String {
-    let started = Instant::now();
-    let now_ms = unix_time_ms();
-    let at = |instant: Instant| now_ms - started.saturating_duration_since(instant).as_millis();
+fn cons(tree: &Service) -> String {
+    let now = tree.clock.now();
+    let at = |us: u64| now.wall_ms - (now.monotonic_us.saturating_sub(us) / 1000) as i64;
     let mut text = String::new();
-    for connection in sorted_connections(tree) {
-        let pipeline = connection.pipeline.lock();
-        let stats = &pipeline.stats;
+    for connection in tree.connections() {
+        let report = connection.report();
+        let stats = &report.stats;
         let _ = write!(
             text,
             " /{}[1](queued={},recved={},sent={}",
-            connection.peer,
-            pipeline.pending(),
-            stats.received,
-            stats.sent
+            connection.peer, report.pending, stats.received, stats.sent
         );
-        if let Some((session, timeout_ms)) = pipeline.session() {
+        if let Some((session, timeout_ms)) = report.session {
             let _ = write!(
                 text,
                 ",sid={session},lop={},est={},to={timeout_ms}",
                 stats.last_op.short_name(),
-                at(stats.established)
+                at(stats.established_us)
             );
             if stats.last_xid >= 0 {
                 let _ = write!(text, ",lcxid={:#x}", stats.last_xid);
@@ -152,11 +136,11 @@ fn cons(tree: &Tree) -> String {
                 text,
                 ",lzxid={:#x},lresp={},llat={},minlat={},avglat={},maxlat={}",
                 stats.last_zxid,
-                at(stats.last_response),
-                stats.last_latency.as_millis(),
-                stats.min_latency.unwrap_or_default().as_millis(),
-                stats.average_latency().as_millis(),
-                stats.max_latency.as_millis()
+                at(stats.last_response_us),
+                stats.last_latency_us / 1000,
+                stats.min_latency_us.unwrap_or(0) / 1000,
+                stats.average_latency_us() / 1000,
+                stats.max_latency_us / 1000
             );
         }
         text.push_str(")\n");
@@ -164,12 +148,7 @@ fn cons(tree: &Tree) -> String {
     text + "\n"
 }
 
-fn unix_time_ms() -> u128 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.unwrap_or_default().as_millis()
-}
-
-fn conf(tree: &Tree) -> String {
+fn conf(tree: &Service) -> String {
     let options = &tree.options;
     let data_bytes = directory_bytes(&options.data_dir);
     let data_dir = options.data_dir.display();
@@ -180,12 +159,12 @@ fn conf(tree: &Tree) -> String {
         options.client_address.port(),
         options.tick_time_ms,
         options.max_client_connections,
-        options.min_session_timeout_ms,
-        options.max_session_timeout_ms,
+        options.session.min_timeout_ms,
+        options.session.max_timeout_ms,
     )
 }
 
-async fn dump(tree: &Tree) -> String {
+async fn dump(tree: &Service) -> String {
     let sessions = match tree.query(Query::Sessions).await {
         Ok(Answer::Sessions(sessions)) => sessions,
         _ => Vec::new(),
@@ -218,14 +197,14 @@ async fn dump(tree: &Tree) -> String {
             });
         }
     }
-    let connections = sorted_connections(tree);
+    let connections = tree.connections();
     let _ = writeln!(
         text,
         "Connections dump:\nConnections Sets (1)/({}):",
         connections.len()
     );
     for connection in connections {
-        let session = SessionId(connection.session.load(Relaxed));
+        let session = connection.session();
         let _ = writeln!(text, "\tip: /{} sessionId: {session}", connection.peer);
     }
     text
@@ -248,43 +227,25 @@ fn envi() -> String {
 }
 
 /// Counts data watches only, as ZooKeeper does.
-fn watch_summary(tree: &Tree) -> String {
-    let mut connections = std::collections::HashSet::new();
-    let mut paths = std::collections::HashSet::new();
-    let mut watches = 0;
-    for_each_data_watch(tree, |path, connection| {
-        watches += 1;
-        connections.insert(connection);
-        paths.insert(path.to_owned());
-    });
-    let (connections, paths) = (connections.len(), paths.len());
-    format!("{connections} connections watching {paths} paths\nTotal watches:{watches}\n")
+fn watch_summary(tree: &Service) -> String {
+    let watches = data_watches(tree);
+    let paths: BTreeSet<_> = watches.iter().map(|(path, _)| path).collect();
+    let sessions: BTreeSet<_> = watches.iter().map(|(_, session)| session.0).collect();
+    let (connections, paths) = (sessions.len(), paths.len());
+    format!(
+        "{connections} connections watching {paths} paths\nTotal watches:{}\n",
+        watches.len()
+    )
 }
 
-fn for_each_data_watch(tree: &Tree, mut visit: impl FnMut(&str, ConnectionId)) {
+fn data_watches(tree: &Service) -> Vec<(String, SessionId)> {
     let data = Kinds::DATA.with(Kinds::PERSISTENT).with(Kinds::RECURSIVE);
-    tree.watches.for_each(|path, connection, kinds| {
-        if kinds.intersects(data) {
-            visit(path, connection);
-        }
-    });
+    let watches = tree.watches().into_iter();
+    let of_data = watches.filter(|(_, _, kinds)| kinds.intersects(data));
+    of_data.map(|(path, session, _)| (path, session)).collect()
 }
 
-fn data_watches(tree: &Tree) -> Vec<(String, SessionId)> {
-    let mut watches = Vec::new();
-    for_each_data_watch(tree, |path, connection| {
-        watches.push((path.to_owned(), connection))
-    });
-    watches
-        .into_iter()
-        .filter_map(|(path, connection)| {
-            let connection = tree.connections.get(&connection)?;
-            Some((path, SessionId(connection.session.load(Relaxed))))
-        })
-        .collect()
-}
-
-fn watches_by_session(tree: &Tree) -> String {
+fn watches_by_session(tree: &Service) -> String {
     grouped(
         data_watches(tree)
             .into_iter()
@@ -292,7 +253,7 @@ fn watches_by_session(tree: &Tree) -> String {
     )
 }
 
-fn watches_by_path(tree: &Tree) -> String {
+fn watches_by_path(tree: &Service) -> String {
     grouped(
         data_watches(tree)
             .into_iter()
@@ -313,7 +274,7 @@ fn grouped(pairs: impl Iterator<Item = (String, String)>) -> String {
     text
 }
 
-fn dirs(tree: &Tree) -> String {
+fn dirs(tree: &Service) -> String {
     let bytes = directory_bytes(&tree.options.data_dir);
     format!("datadir_size: {bytes}\nlogdir_size: {bytes}\n")
 }
@@ -333,10 +294,10 @@ fn directory_bytes(directory: &Path) -> u64 {
         .sum()
 }
 
-fn reset_connections(tree: &Tree) -> String {
-    let now = Instant::now();
-    for connection in tree.all_connections() {
-        connection.pipeline.lock().stats.reset(now);
+fn reset_connections(tree: &Service) -> String {
+    let now_us = tree.clock.monotonic_us();
+    for connection in tree.connections() {
+        connection.reset_stats(now_us);
     }
     "Connection stats reset.\n".to_owned()
 }

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use oxkeeper_model::{Answer, Query};
 
 use super::four_letter::VERSION;
-use crate::stats::Latencies;
-use crate::tree::Tree;
+use oxkeeper_session::Latencies;
+
+use crate::service::Service;
 
 /// A value as it is told to the metrics page.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,7 +43,7 @@ pub(crate) struct ShardCounts {
     pub(crate) sessions: u64,
 }
 
-pub(crate) async fn shard_counts(tree: &Tree) -> ShardCounts {
+pub(crate) async fn shard_counts(tree: &Service) -> ShardCounts {
     match tree.query(Query::Stats).await {
         Ok(Answer::Stats {
             records,
@@ -66,15 +67,14 @@ impl ShardCounts {
     }
 }
 
-pub(crate) fn watch_count(tree: &Tree) -> u64 {
-    tree.all_connections()
-        .iter()
-        .map(|connection| connection.pipeline.lock().watch_count() as u64)
-        .sum()
+pub(crate) fn watch_count(tree: &Service) -> u64 {
+    let connections = tree.connections();
+    let counts = connections.iter().map(|one| one.watch_count() as u64);
+    counts.sum()
 }
 
 /// All values but the latencies, in the order of ZooKeeper's `mntr`.
-pub(crate) async fn gather(tree: &Tree) -> Vec<(&'static str, Value)> {
+pub(crate) async fn gather(tree: &Service) -> Vec<(&'static str, Value)> {
     let counts = shard_counts(tree).await;
     let stats = &tree.stats;
     let count = |counter: &AtomicU64| Value::Counter(counter.load(Relaxed));
@@ -82,12 +82,9 @@ pub(crate) async fn gather(tree: &Tree) -> Vec<(&'static str, Value)> {
     vec![
         (
             "num_alive_connections",
-            gauge(tree.connections.len() as u64),
+            gauge(tree.connection_count() as u64),
         ),
-        (
-            "outstanding_requests",
-            gauge(tree.load.outstanding() as u64),
-        ),
+        ("outstanding_requests", gauge(tree.outstanding() as u64)),
         ("znode_count", gauge(counts.znodes())),
         ("watch_count", gauge(watch_count(tree))),
         ("ephemerals_count", gauge(counts.ephemerals)),
@@ -96,11 +93,8 @@ pub(crate) async fn gather(tree: &Tree) -> Vec<(&'static str, Value)> {
         ("local_sessions", gauge(0)),
         ("open_file_descriptor_count", gauge(open_files())),
         ("max_file_descriptor_count", gauge(max_files())),
-        ("uptime", gauge(stats.started.elapsed().as_millis() as u64)),
-        (
-            "view_cache_bytes",
-            gauge(tree.view.read().used_bytes() as u64),
-        ),
+        ("uptime", gauge(tree.clock.monotonic_us() / 1000)),
+        ("view_cache_bytes", gauge(tree.view_used_bytes() as u64)),
         ("packets_received", count(&stats.packets_received)),
         ("packets_sent", count(&stats.packets_sent)),
         ("bytes_received_count", count(&stats.bytes_received)),
@@ -125,7 +119,7 @@ pub(crate) async fn gather(tree: &Tree) -> Vec<(&'static str, Value)> {
     ]
 }
 
-fn latencies(tree: &Tree) -> [(&'static str, &Latencies); 2] {
+fn latencies(tree: &Service) -> [(&'static str, &Latencies); 2] {
     [
         ("readlatency", &tree.stats.read_latencies),
         ("updatelatency", &tree.stats.update_latencies),
@@ -133,7 +127,7 @@ fn latencies(tree: &Tree) -> [(&'static str, &Latencies); 2] {
 }
 
 /// Hands everything to the process's metrics recorder.
-pub(crate) async fn publish(tree: &Tree) {
+pub(crate) async fn publish(tree: &Service) {
     for (name, value) in gather(tree).await {
         match value {
             Value::Counter(count) => metrics::counter!(name).absolute(count),
@@ -154,7 +148,7 @@ pub(crate) async fn publish(tree: &Tree) {
 }
 
 /// The text of `mntr`.
-pub(crate) async fn mntr(tree: &Tree) -> String {
+pub(crate) async fn mntr(tree: &Service) -> String {
     use std::fmt::Write;
     let mut text = format!("zk_version\t{VERSION}\nzk_server_state\tstandalone\n");
     let all = &tree.stats.latencies;

@@ -1,7 +1,5 @@
 //! What a connection's requests wait for, one by one.
 
-use std::time::Instant;
-
 use bytes::Bytes;
 use oxkeeper_model::{Answer, CloseOutcome, Identities, Query, WriteOutcome};
 use oxkeeper_wire::{ErrorCode, RequestHeader};
@@ -17,7 +15,7 @@ const NO_ZXID: i64 = 0;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival {
     pub(super) header: RequestHeader,
-    pub(super) received: Instant,
+    pub(super) received_us: u64,
     /// Of its frame.
     pub(super) bytes: usize,
 }

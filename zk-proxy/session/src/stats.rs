@@ -1,7 +1,6 @@
 //! What the proxy counts, for `mntr`, `srvr`, `cons` and the metrics page.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
 
 use oxkeeper_wire::OpCode;
 
@@ -10,7 +9,7 @@ const SUB_BUCKETS: u64 = 8;
 const BUCKETS: usize = 40 * SUB_BUCKETS as usize;
 
 /// A distribution of latencies in microseconds, without locks.
-pub(crate) struct Latencies {
+pub struct Latencies {
     buckets: Box<[AtomicU64]>,
     count: AtomicU64,
     sum_us: AtomicU64,
@@ -31,8 +30,7 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    fn record(&self, latency: Duration) {
-        let us = latency.as_micros() as u64;
+    fn record(&self, us: u64) {
         self.buckets[bucket_of(us)].fetch_add(1, Relaxed);
         self.count.fetch_add(1, Relaxed);
         self.sum_us.fetch_add(us, Relaxed);
@@ -54,26 +52,26 @@ impl Latencies {
         self.max_us.store(0, Relaxed);
     }
 
-    pub(crate) fn count(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.count.load(Relaxed)
     }
 
-    pub(crate) fn sum_ms(&self) -> f64 {
+    pub fn sum_ms(&self) -> f64 {
         self.sum_us.load(Relaxed) as f64 / 1000.0
     }
 
-    pub(crate) fn min_ms(&self) -> u64 {
+    pub fn min_ms(&self) -> u64 {
         match self.min_us.load(Relaxed) {
             u64::MAX => 0,
             us => us / 1000,
         }
     }
 
-    pub(crate) fn max_ms(&self) -> u64 {
+    pub fn max_ms(&self) -> u64 {
         self.max_us.load(Relaxed) / 1000
     }
 
-    pub(crate) fn average_ms(&self) -> f64 {
+    pub fn average_ms(&self) -> f64 {
         match self.count() {
             0 => 0.0,
             count => self.sum_ms() / count as f64,
@@ -81,7 +79,7 @@ impl Latencies {
     }
 
     /// The latency that the share `quantile` of all stay within.
-    pub(crate) fn quantile_ms(&self, quantile: f64) -> f64 {
+    pub fn quantile_ms(&self, quantile: f64) -> f64 {
         let wanted = (self.count() as f64 * quantile).ceil() as u64;
         let mut seen = 0;
         for (index, bucket) in self.buckets.iter().enumerate() {
@@ -115,31 +113,29 @@ fn upper_bound_us(bucket: usize) -> u64 {
 }
 
 /// Counters of the whole proxy since its start or the last `srst`.
-pub(crate) struct Stats {
-    pub(crate) started: Instant,
+pub struct Stats {
     /// Of all requests.
-    pub(crate) latencies: Latencies,
-    pub(crate) read_latencies: Latencies,
-    pub(crate) update_latencies: Latencies,
-    pub(crate) packets_received: AtomicU64,
-    pub(crate) packets_sent: AtomicU64,
-    pub(crate) bytes_received: AtomicU64,
-    pub(crate) bytes_sent: AtomicU64,
-    pub(crate) auth_failed: AtomicU64,
-    pub(crate) connections_accepted: AtomicU64,
-    pub(crate) connections_rejected: AtomicU64,
-    pub(crate) connections_dropped: AtomicU64,
-    pub(crate) sessions_expired: AtomicU64,
-    pub(crate) large_requests_rejected: AtomicU64,
-    pub(crate) events_sent: AtomicU64,
+    pub latencies: Latencies,
+    pub read_latencies: Latencies,
+    pub update_latencies: Latencies,
+    pub packets_received: AtomicU64,
+    pub packets_sent: AtomicU64,
+    pub bytes_received: AtomicU64,
+    pub bytes_sent: AtomicU64,
+    pub auth_failed: AtomicU64,
+    pub connections_accepted: AtomicU64,
+    pub connections_rejected: AtomicU64,
+    pub connections_dropped: AtomicU64,
+    pub sessions_expired: AtomicU64,
+    pub large_requests_rejected: AtomicU64,
+    pub events_sent: AtomicU64,
     /// setData by a session on another session's ephemeral znode: it vanishes with its owner.
-    pub(crate) foreign_ephemeral_writes: AtomicU64,
+    pub foreign_ephemeral_writes: AtomicU64,
 }
 
 impl Default for Stats {
     fn default() -> Self {
         Self {
-            started: Instant::now(),
             latencies: Latencies::default(),
             read_latencies: Latencies::default(),
             update_latencies: Latencies::default(),
@@ -160,9 +156,9 @@ impl Default for Stats {
 }
 
 impl Stats {
-    pub(crate) fn answered(&self, op: OpCode, latency: Duration) {
+    pub(crate) fn answered(&self, op: OpCode, latency_us: u64) {
         self.packets_sent.fetch_add(1, Relaxed);
-        self.latencies.record(latency);
+        self.latencies.record(latency_us);
         match op {
             OpCode::CREATE
             | OpCode::CREATE2
@@ -172,9 +168,9 @@ impl Stats {
             | OpCode::SET_DATA
             | OpCode::SET_ACL
             | OpCode::MULTI
-            | OpCode::CLOSE_SESSION => self.update_latencies.record(latency),
+            | OpCode::CLOSE_SESSION => self.update_latencies.record(latency_us),
             OpCode::PING | OpCode::AUTH | OpCode::SASL => {}
-            _ => self.read_latencies.record(latency),
+            _ => self.read_latencies.record(latency_us),
         }
     }
 
@@ -182,7 +178,7 @@ impl Stats {
         self.auth_failed.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn reset(&self) {
+    pub fn reset(&self) {
         for latencies in [
             &self.latencies,
             &self.read_latencies,
@@ -197,38 +193,39 @@ impl Stats {
 
 /// Counters of one connection since it was accepted or the last `crst`.
 #[derive(Clone, Debug)]
-pub(crate) struct ConnectionStats {
-    pub(crate) established: Instant,
-    pub(crate) received: u64,
-    pub(crate) sent: u64,
-    pub(crate) last_op: OpCode,
-    pub(crate) last_xid: i32,
-    pub(crate) last_zxid: i64,
-    pub(crate) last_response: Instant,
-    pub(crate) last_latency: Duration,
-    pub(crate) min_latency: Option<Duration>,
-    pub(crate) max_latency: Duration,
-    pub(crate) total_latency: Duration,
-    pub(crate) answered: u64,
+pub struct ConnectionStats {
+    /// On the monotonic clock.
+    pub established_us: u64,
+    pub received: u64,
+    pub sent: u64,
+    pub last_op: OpCode,
+    pub last_xid: i32,
+    pub last_zxid: i64,
+    pub last_response_us: u64,
+    pub last_latency_us: u64,
+    pub min_latency_us: Option<u64>,
+    pub max_latency_us: u64,
+    pub total_latency_us: u64,
+    pub answered: u64,
 }
 
 /// What `cons` shows before the first request.
 const NO_OP: OpCode = OpCode(0);
 
 impl ConnectionStats {
-    pub(crate) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now_us: u64) -> Self {
         Self {
-            established: now,
+            established_us: now_us,
             received: 0,
             sent: 0,
             last_op: NO_OP,
             last_xid: -1,
             last_zxid: -1,
-            last_response: now,
-            last_latency: Duration::ZERO,
-            min_latency: None,
-            max_latency: Duration::ZERO,
-            total_latency: Duration::ZERO,
+            last_response_us: now_us,
+            last_latency_us: 0,
+            min_latency_us: None,
+            max_latency_us: 0,
+            total_latency_us: 0,
             answered: 0,
         }
     }
@@ -238,28 +235,28 @@ impl ConnectionStats {
         self.last_xid = xid;
     }
 
-    pub(crate) fn answered(&mut self, now: Instant, latency: Duration, zxid: i64) {
+    pub(crate) fn answered(&mut self, now_us: u64, latency_us: u64, zxid: i64) {
         self.sent += 1;
         self.answered += 1;
         self.last_zxid = zxid;
-        self.last_response = now;
-        self.last_latency = latency;
-        self.total_latency += latency;
-        self.max_latency = self.max_latency.max(latency);
-        self.min_latency = Some(self.min_latency.map_or(latency, |least| least.min(latency)));
+        self.last_response_us = now_us;
+        self.last_latency_us = latency_us;
+        self.total_latency_us += latency_us;
+        self.max_latency_us = self.max_latency_us.max(latency_us);
+        let least = self.min_latency_us;
+        self.min_latency_us = Some(least.map_or(latency_us, |least| least.min(latency_us)));
     }
 
-    pub(crate) fn average_latency(&self) -> Duration {
-        match u32::try_from(self.answered) {
-            Ok(0) | Err(_) => Duration::ZERO,
-            Ok(count) => self.total_latency / count,
-        }
+    pub fn average_latency_us(&self) -> u64 {
+        self.total_latency_us
+            .checked_div(self.answered)
+            .unwrap_or(0)
     }
 
-    pub(crate) fn reset(&mut self, now: Instant) {
+    pub(crate) fn reset(&mut self, now_us: u64) {
         *self = Self {
-            established: self.established,
-            ..Self::new(now)
+            established_us: self.established_us,
+            ..Self::new(now_us)
         };
     }
 }
@@ -279,7 +276,7 @@ mod tests {
     #[test]
     fn quantiles_follow_the_counts() {
         let latencies = Latencies::default();
-        (1..=1000).for_each(|ms| latencies.record(Duration::from_millis(ms)));
+        (1..=1000).for_each(|ms| latencies.record(ms * 1000));
         let median = latencies.quantile_ms(0.5);
         assert!((500.0..570.0).contains(&median), "{median}");
         assert_eq!(

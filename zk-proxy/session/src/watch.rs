@@ -14,33 +14,33 @@ use crate::connection::ConnectionId;
 
 /// A set of watch kinds on one path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Kinds(u8);
+pub struct Kinds(u8);
 
 impl Kinds {
-    pub(crate) const NONE: Self = Self(0);
+    pub const NONE: Self = Self(0);
     /// One-shot: set by getData and exists.
-    pub(crate) const DATA: Self = Self(1);
+    pub const DATA: Self = Self(1);
     /// One-shot: set by getChildren.
-    pub(crate) const CHILD: Self = Self(2);
+    pub const CHILD: Self = Self(2);
     /// Stays; data and child events of the znode itself.
-    pub(crate) const PERSISTENT: Self = Self(4);
+    pub const PERSISTENT: Self = Self(4);
     /// Stays; data events of the znode and everything below it.
-    pub(crate) const RECURSIVE: Self = Self(8);
-    pub(crate) const ANY: Self = Self(15);
+    pub const RECURSIVE: Self = Self(8);
+    pub const ANY: Self = Self(15);
 
-    pub(crate) fn with(self, other: Self) -> Self {
+    pub fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    pub(crate) fn without(self, other: Self) -> Self {
+    pub fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    pub(crate) fn intersects(self, other: Self) -> bool {
+    pub fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 
-    pub(crate) fn is_none(self) -> bool {
+    pub fn is_none(self) -> bool {
         self.0 == 0
     }
 }

@@ -20,9 +20,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
 
-use bytes::{Buf, BytesMut};
 use oxkeeper_link::{Request as LinkRequest, Token};
 use oxkeeper_model::{
     AclEntry, Answer, Attachment, ClientCommand, CloseOutcome, Identities, OpResult, Permission,
@@ -39,12 +37,13 @@ use crate::limits::{
     CONNECTION_BYTES_MAX, CONNECTION_REQUESTS_MAX, UNSENT_CLOSE_BYTES, UNSENT_PAUSE_BYTES,
     UNSENT_STALL_BYTES,
 };
-use crate::socket::DirectWriter;
-use crate::stats::ConnectionStats;
+use crate::load::Load;
+use crate::options::SessionOptions;
+use crate::outbox::Outbox;
+use crate::stats::{ConnectionStats, Stats};
 use crate::translate::zxid;
-use crate::tree::Tree;
 use crate::view::View;
-use crate::watch::Fired;
+use crate::watch::{Fired, WatchTable};
 use crate::watched::Watched;
 use crate::writes;
 
@@ -52,11 +51,14 @@ const SESSION_PASSWORD_BYTES: usize = 16;
 
 /// What a step works with.
 pub(crate) struct Context<'a> {
-    pub(crate) tree: &'a Tree,
+    pub(crate) options: &'a SessionOptions,
     pub(crate) view: &'a View,
+    pub(crate) watches: &'a WatchTable,
+    pub(crate) load: &'a Load,
+    pub(crate) stats: &'a Stats,
     /// To be sent to the shard, in order, before the connection is unlocked.
     pub(crate) requests: &'a mut Vec<LinkRequest>,
-    pub(crate) now: Instant,
+    pub(crate) now_us: u64,
 }
 
 /// The session as this connection holds it.
@@ -98,20 +100,18 @@ pub(crate) struct Pipeline {
     stalled: bool,
     /// Bytes of the frames in `queue` and `held`.
     pending_bytes: usize,
-    /// Replies and events in the order of the wire, not yet taken by the connection's task.
-    pub(crate) out: BytesMut,
-    /// The connection's task was told since it last looked.
-    pub(crate) woken: bool,
-    /// To the client; `None` if only the connection's task can write, and at the end.
-    pub(crate) direct: Option<DirectWriter>,
-    /// The connection's task has sent all that it took, and waits for nothing but requests.
-    pub(crate) direct_allowed: bool,
+    pub(crate) outbox: Outbox,
     watched: Watched,
     pub(crate) stats: ConnectionStats,
 }
 
 impl Pipeline {
-    pub(crate) fn new(connection: ConnectionId, identities: Identities, now: Instant) -> Self {
+    pub(crate) fn new(
+        connection: ConnectionId,
+        identities: Identities,
+        outbox: Outbox,
+        now_us: u64,
+    ) -> Self {
         Self {
             connection,
             phase: Phase::Opening,
@@ -122,12 +122,9 @@ impl Pipeline {
             large_writes: 0,
             stalled: false,
             pending_bytes: 0,
-            out: BytesMut::new(),
-            woken: false,
-            direct: None,
-            direct_allowed: false,
+            outbox,
             watched: Watched::default(),
-            stats: ConnectionStats::new(now),
+            stats: ConnectionStats::new(now_us),
         }
     }
 
@@ -160,13 +157,13 @@ impl Pipeline {
         !self.is_closing()
             && self.pending() < CONNECTION_REQUESTS_MAX
             && self.pending_bytes < CONNECTION_BYTES_MAX
-            && self.out.len() < UNSENT_PAUSE_BYTES
+            && self.outbox.len() < UNSENT_PAUSE_BYTES
     }
 
     /// Drops everything that is not written yet and ends the connection.
-    pub(crate) fn close(&mut self, tree: &Tree) {
+    pub(crate) fn close(&mut self, load: &Load) {
         self.phase = Phase::Closing;
-        tree.load.answered(self.pending(), self.pending_bytes);
+        load.answered(self.pending(), self.pending_bytes);
         self.queue.clear();
         self.held.clear();
         self.blockers = 0;
@@ -176,42 +173,27 @@ impl Pipeline {
     }
 
     /// The connection is gone.
-    pub(crate) fn end(&mut self, tree: &Tree) {
-        self.close(tree);
-        self.watched.clear(&tree.watches, self.connection);
-        self.out.clear();
+    pub(crate) fn end(&mut self, load: &Load, watches: &WatchTable) {
+        self.close(load);
+        self.watched.clear(watches, self.connection);
+        self.outbox.bytes.clear();
     }
 
-    /// Sends everything in `out` without the connection's task. False if the task must be woken.
-    pub(crate) fn write_directly(&mut self, tree: &Tree) -> bool {
-        let nothing_else = self.direct_allowed && !self.stalled && self.accepts_more();
-        let Some(direct) = self.direct.as_ref().filter(|_| nothing_else) else {
-            return false;
-        };
-        let sent = match self.out.is_empty() {
-            true => 0,
-            // An error shows again when the task writes.
-            false => direct.write(&self.out).unwrap_or(0),
-        };
-        tree.stats.bytes_sent.fetch_add(sent as u64, Relaxed);
-        if sent < self.out.len() {
-            self.out.advance(sent);
-            self.direct_allowed = false;
-            return false;
-        }
-        self.out = BytesMut::new();
-        self.woken = false;
-        true
+    /// Ends a step: what it wrote goes out, at once if `directly` and the driver has nothing else to do.
+    pub(crate) fn send_output(&mut self, stats: &Stats, directly: bool) {
+        let nothing_else = directly && !self.stalled && self.accepts_more();
+        let sent = self.outbox.send(nothing_else);
+        stats.bytes_sent.fetch_add(sent as u64, Relaxed);
     }
 
     // ---- the handshake
 
     pub(crate) fn on_connect(&mut self, cx: &mut Context<'_>, request: ConnectRequest) {
         if !self.is_opening() || request.last_zxid_seen > zxid(cx.view.position()) {
-            self.close(cx.tree);
+            self.close(cx.load);
             return;
         }
-        let timeout_ms = cx.tree.options.negotiate_timeout(request.timeout_ms);
+        let timeout_ms = cx.options.negotiate_timeout(request.timeout_ms);
         let token = Token(self.connection.0);
         let command = if request.session_id == 0 {
             ClientCommand::OpenSession { timeout_ms }
@@ -250,7 +232,7 @@ impl Pipeline {
                     password: grant.password,
                     read_only: request.read_only.map(|_| false),
                 };
-                response.encode(&mut self.out);
+                response.encode(&mut self.outbox.bytes);
                 self.phase = Phase::Open(Binding {
                     session: grant.session,
                     attachment: grant.attachment,
@@ -262,8 +244,8 @@ impl Pipeline {
                 self.pump(cx);
             }
             Err(SessionError::Expired | SessionError::WrongPassword) => {
-                ConnectResponse::session_expired(request).encode(&mut self.out);
-                self.close(cx.tree);
+                ConnectResponse::session_expired(request).encode(&mut self.outbox.bytes);
+                self.close(cx.load);
             }
         }
     }
@@ -280,13 +262,13 @@ impl Pipeline {
         binding.acknowledged = arrived.seq;
         match &arrived.result {
             Err(WriteRefusal::SessionExpired | WriteRefusal::SessionMoved) => {
-                return self.close(cx.tree);
+                return self.close(cx.load);
             }
             Err(refusal @ WriteRefusal::OutOfSequence { .. }) => {
                 tracing::error!(session = %arrived.session, %refusal, "closing a connection whose writes lost their order");
-                return self.close(cx.tree);
+                return self.close(cx.load);
             }
-            Ok(outcome) => note_foreign_ephemerals(cx.tree, arrived.session, outcome),
+            Ok(outcome) => note_foreign_ephemerals(cx.stats, arrived.session, outcome),
         }
         let waiting = self
             .queue
@@ -320,7 +302,7 @@ impl Pipeline {
             .iter()
             .any(|pending| matches!(pending.step, Step::Close { .. }));
         if !closes_itself {
-            self.close(cx.tree);
+            self.close(cx.load);
         }
         !closes_itself
     }
@@ -343,7 +325,7 @@ impl Pipeline {
     /// A watch event. Swallowed if this connection may not read what it tells of.
     pub(crate) fn on_event(
         &mut self,
-        tree: &Tree,
+        load: &Load,
         fired: Fired,
         zxid: i64,
         kind: EventType,
@@ -356,12 +338,12 @@ impl Pipeline {
         if self.is_closing() || !permits(acl, &self.identities, Permission::Read) {
             return;
         }
-        if self.out.len() > UNSENT_CLOSE_BYTES {
+        if self.outbox.len() > UNSENT_CLOSE_BYTES {
             tracing::warn!(connection = %self.connection, "closing a connection that does not read its events");
-            self.out.clear();
-            return self.close(tree);
+            self.outbox.bytes.clear();
+            return self.close(load);
         }
-        notification(&mut self.out, zxid, kind, path);
+        notification(&mut self.outbox.bytes, zxid, kind, path);
         self.stats.sent += 1;
     }
 
@@ -370,15 +352,15 @@ impl Pipeline {
     pub(crate) fn pump(&mut self, cx: &mut Context<'_>) {
         self.stalled = false;
         loop {
-            while self.out.len() < UNSENT_STALL_BYTES && self.answer_first(cx) {}
-            if self.out.len() >= UNSENT_STALL_BYTES {
+            while self.outbox.len() < UNSENT_STALL_BYTES && self.answer_first(cx) {}
+            if self.outbox.len() >= UNSENT_STALL_BYTES {
                 self.stalled = !self.queue.is_empty() || !self.held.is_empty();
                 return;
             }
             if self.blockers > 0 || !matches!(self.phase, Phase::Open(_)) {
                 return;
             }
-            if self.out.len() >= UNSENT_PAUSE_BYTES {
+            if self.outbox.len() >= UNSENT_PAUSE_BYTES {
                 self.stalled = !self.held.is_empty();
                 return;
             }
@@ -409,7 +391,7 @@ impl Pipeline {
                 self.large_writes -= usize::from(*large);
                 if let Ok(result) = &outcome.result {
                     writes::reply_outcome(
-                        &mut self.out,
+                        &mut self.outbox.bytes,
                         first.arrival.header.xid,
                         shape,
                         outcome.revision,
@@ -422,14 +404,14 @@ impl Pipeline {
                 outcome: Some(outcome),
             } => {
                 reply(
-                    &mut self.out,
+                    &mut self.outbox.bytes,
                     first.arrival.header.xid,
                     zxid(outcome.revision),
                     ErrorCode::OK,
                     |_| {},
                 );
                 self.answered(cx, &first.arrival);
-                self.close(cx.tree);
+                self.close(cx.load);
                 return false;
             }
             Step::Ready(ready) => {
@@ -437,7 +419,7 @@ impl Pipeline {
                 self.write_ready(cx, first.arrival.header.xid, ready);
                 if ready.close {
                     self.answered(cx, &first.arrival);
-                    self.close(cx.tree);
+                    self.close(cx.load);
                     return false;
                 }
                 true
@@ -486,7 +468,7 @@ impl Pipeline {
 
 /// A well-known trap: who writes another session's ephemeral znode keeps it only as long as its owner
 /// lives. ZooKeeper allows it, so it is allowed; the operator gets to know.
-fn note_foreign_ephemerals(tree: &Tree, writer: SessionId, outcome: &TxnOutcome) {
+fn note_foreign_ephemerals(stats: &Stats, writer: SessionId, outcome: &TxnOutcome) {
     let TxnOutcome::Applied(results) = outcome else {
         return;
     };
@@ -495,7 +477,7 @@ fn note_foreign_ephemerals(tree: &Tree, writer: SessionId, outcome: &TxnOutcome)
             && let Some(owner) = head.session
             && owner != writer
         {
-            tree.stats.foreign_ephemeral_writes.fetch_add(1, Relaxed);
+            stats.foreign_ephemeral_writes.fetch_add(1, Relaxed);
             tracing::debug!(%writer, %owner, "data written to an ephemeral znode of another session");
         }
     }

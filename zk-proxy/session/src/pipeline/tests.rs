@@ -1,8 +1,9 @@
 //! Order, with a shard that is played by hand.
 
 use std::sync::Arc;
+use std::task::Waker;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use oxkeeper_model::{
     Change, ChangeKind, ChangeSet, ChangedValue, ClientCommand, Fetched, OpResults, Parents, Path,
     Revision, SharedHead,
@@ -11,14 +12,16 @@ use oxkeeper_wire::client::{decode_reply, encode_request};
 use oxkeeper_wire::{DeleteRequest, Request, SetDataRequest, next_frame};
 
 use super::*;
-use crate::options::ProxyOptions;
 use crate::seed::tree_seed;
 
 const SESSION: SessionId = SessionId(7);
 
 /// One connection with an open session, and the shard's side of it.
 struct Bench {
-    tree: Tree,
+    options: SessionOptions,
+    watches: WatchTable,
+    load: Load,
+    stats: Stats,
     view: View,
     pipeline: Pipeline,
     sent: Vec<LinkRequest>,
@@ -26,11 +29,13 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let view = || View::new(Revision(0), 1 << 20);
         let mut bench = Self {
-            tree: Tree::new(ProxyOptions::default(), view()),
-            view: view(),
-            pipeline: Pipeline::new(ConnectionId(1), Arc::from([]), Instant::now()),
+            options: SessionOptions::default(),
+            watches: WatchTable::default(),
+            load: Load::default(),
+            stats: Stats::default(),
+            view: View::new(Revision(0), 1 << 20),
+            pipeline: new_pipeline(),
             sent: Vec::new(),
         };
         bench.step(|pipeline, cx| pipeline.on_connect(cx, connect_request(0)));
@@ -49,16 +54,19 @@ impl Bench {
             timeout_ms: 10_000,
         };
         bench.step(|pipeline, cx| pipeline.on_granted(cx, Ok(grant)));
-        bench.pipeline.out.clear();
+        bench.pipeline.outbox.bytes.clear();
         bench
     }
 
     fn step(&mut self, step: impl FnOnce(&mut Pipeline, &mut Context<'_>)) {
         let mut cx = Context {
-            tree: &self.tree,
+            options: &self.options,
             view: &self.view,
+            watches: &self.watches,
+            load: &self.load,
+            stats: &self.stats,
             requests: &mut self.sent,
-            now: Instant::now(),
+            now_us: 0,
         };
         step(&mut self.pipeline, &mut cx);
     }
@@ -115,7 +123,7 @@ impl Bench {
 
     /// (xid, zxid, code, data of a getData) of everything that was written, and forgets it.
     fn replies(&mut self) -> Vec<(i32, i64, ErrorCode, Option<Vec<u8>>)> {
-        let out = self.pipeline.out.split().freeze();
+        let out = self.pipeline.outbox.bytes.split().freeze();
         let mut rest = &out[..];
         let mut replies = Vec::new();
         while let Some(frame) = next_frame(rest, 1 << 20).expect("a frame") {
@@ -129,6 +137,11 @@ impl Bench {
         }
         replies
     }
+}
+
+fn new_pipeline() -> Pipeline {
+    let outbox = Outbox::new(Waker::noop().clone(), None);
+    Pipeline::new(ConnectionId(1), Arc::from([]), outbox, 0)
 }
 
 fn connect_request(last_zxid_seen: i64) -> ConnectRequest {
@@ -262,13 +275,13 @@ fn nothing_behind_a_close_is_answered() {
     let xids: Vec<_> = bench.replies().iter().map(|reply| reply.0).collect();
     assert_eq!(xids, [1]);
     assert!(bench.pipeline.is_closing());
-    assert_eq!(bench.tree.load.outstanding(), 0);
+    assert_eq!(bench.load.outstanding(), 0);
 }
 
 #[test]
 fn a_client_from_the_future_is_turned_away() {
     let mut bench = Bench::new();
-    bench.pipeline = Pipeline::new(ConnectionId(1), Arc::from([]), Instant::now());
+    bench.pipeline = new_pipeline();
     bench.step(|pipeline, cx| pipeline.on_connect(cx, connect_request(1)));
     assert!(bench.pipeline.is_closing());
     assert!(bench.sent.is_empty() && bench.replies().is_empty());

@@ -1,4 +1,4 @@
-//! Every limit of the proxy in one place.
+//! Every limit of sessions and their requests in one place.
 
 /// Requests read from clients and not yet answered, over all connections. Beyond it the proxy
 /// stops reading until some are answered.
@@ -25,8 +25,9 @@ pub(crate) const UNSENT_STALL_BYTES: usize = 8 << 20;
 /// session lives on, and what it missed comes with its next setWatches.
 pub(crate) const UNSENT_CLOSE_BYTES: usize = 64 << 20;
 
-/// Bytes read from a socket at a time.
-pub(crate) const READ_CHUNK_BYTES: usize = 16 << 10;
+/// Replies of one delivery to so many connections at once are written by whoever delivers; to more, by
+/// their drivers, which can be on several threads.
+pub(crate) const DIRECT_WRITES_MAX: usize = 2;
 
 /// Share of the view's budget that one child list may take; longer lists are read from the shard.
 pub(crate) const CHILD_LIST_BUDGET_SHARE: usize = 4;

@@ -4,7 +4,7 @@ use oxkeeper_model::{Head, OpError, Revision};
 use oxkeeper_wire::{ErrorCode, Stat};
 
 /// A revision is shown as the zxid.
-pub(crate) fn zxid(revision: Revision) -> i64 {
+pub fn zxid(revision: Revision) -> i64 {
     revision.0 as i64
 }
 

@@ -3,34 +3,23 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use dashmap::DashMap;
-use oxkeeper_link::{Link, LinkError, LinkSink, Opened, Request, Shard};
-use oxkeeper_model::{Revision, SessionId};
+use oxkeeper_link::{LinkError, Shard};
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::connection::{self, TaskWaker};
+use super::limits::{ACCEPT_PAUSE, BACKLOG, HEARTBEATS_PER_TICK, STOP};
+use super::socket;
 use crate::admin::monitor;
-use crate::connection::{self, Connection, ConnectionId};
-use crate::consumer::Consumer;
 use crate::options::ProxyOptions;
-use crate::socket;
-use crate::tree::Tree;
-use crate::view::View;
-
-/// Connections that the kernel may hold while they wait to be accepted.
-const BACKLOG: i32 = 4096;
-
-/// Pause after a failed accept: when file descriptors run out, trying again at once helps nobody.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
-
-/// How long a stopping proxy waits for its connections to end.
-const STOP: Duration = Duration::from_secs(8);
+use crate::service::Service;
 
 /// Why a proxy did not start.
 #[derive(Debug, Error)]
@@ -48,7 +37,7 @@ pub enum StartError {
 
 /// A running proxy.
 pub struct Proxy {
-    tree: Arc<Tree>,
+    service: Arc<Service>,
     address: SocketAddr,
     shutdown: CancellationToken,
     tasks: TaskTracker,
@@ -63,24 +52,24 @@ impl Proxy {
         };
         let listener = listen(options.client_address).map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
-        let tree = open_tree(options, shard)?;
+        let service = Service::start(options, shard)?;
         let proxy = Self {
-            tree,
+            service: Arc::new(service),
             address,
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
         let acceptor = Acceptor {
-            tree: Arc::clone(&proxy.tree),
+            service: Arc::clone(&proxy.service),
             shutdown: proxy.shutdown.clone(),
             tasks: proxy.tasks.clone(),
-            last_id: AtomicU64::new(0),
             per_address: Arc::default(),
         };
         proxy.tasks.spawn(acceptor.run(listener));
-        proxy
-            .tasks
-            .spawn(heartbeat(Arc::clone(&proxy.tree), proxy.shutdown.clone()));
+        proxy.tasks.spawn(heartbeat(
+            Arc::clone(&proxy.service),
+            proxy.shutdown.clone(),
+        ));
         Ok(proxy)
     }
 
@@ -91,12 +80,12 @@ impl Proxy {
 
     /// Whether the shard serves.
     pub fn is_serving(&self) -> bool {
-        self.tree.serving.load(Relaxed)
+        self.service.is_serving()
     }
 
     /// Everything that is counted, under ZooKeeper's names.
     pub async fn publish_metrics(&self) {
-        monitor::publish(&self.tree).await;
+        monitor::publish(&self.service).await;
     }
 
     /// Stops accepting, answers what was received, closes the connections. Sessions live on.
@@ -122,25 +111,10 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Hands the link's events on once the tree that consumes them exists.
-fn open_tree(options: ProxyOptions, shard: &dyn Shard) -> Result<Arc<Tree>, LinkError> {
-    let view = View::new(Revision(0), options.view_cache_bytes);
-    let tree = Arc::new(Tree::new(options, view));
-    // Whatever is delivered meanwhile waits for the view, whose position is known only now.
-    let mut view = tree.view.write();
-    let sink: Box<dyn LinkSink> = Box::new(Consumer::new(Arc::clone(&tree)));
-    let (link, opened): (Arc<dyn Link>, Opened) = shard.open(None, sink)?;
-    view.start_at(opened.position);
-    tree.set_link(link);
-    drop(view);
-    Ok(tree)
-}
-
 struct Acceptor {
-    tree: Arc<Tree>,
+    service: Arc<Service>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
-    last_id: AtomicU64,
     per_address: Arc<DashMap<IpAddr, u32>>,
 }
 
@@ -163,9 +137,9 @@ impl Acceptor {
     }
 
     fn on_accepted(&self, stream: TcpStream, peer: SocketAddr) {
-        let tree = &self.tree;
+        let service = &self.service;
         let Some(place) = self.place(peer.ip()) else {
-            tree.stats.connections_rejected.fetch_add(1, Relaxed);
+            service.stats.connections_rejected.fetch_add(1, Relaxed);
             tracing::warn!(%peer, "too many connections: closing a new one");
             return;
         };
@@ -173,23 +147,28 @@ impl Acceptor {
             tracing::debug!(%peer, %error, "connection lost before it began");
             return;
         }
-        tree.stats.connections_accepted.fetch_add(1, Relaxed);
-        let id = ConnectionId(self.last_id.fetch_add(1, Relaxed) + 1);
-        let connection = Arc::new(Connection::new(id, peer, tree.options.skip_acl));
-        tree.connections.insert(id, Arc::clone(&connection));
-        let (tree, shutdown) = (Arc::clone(tree), self.shutdown.clone());
+        service.stats.connections_accepted.fetch_add(1, Relaxed);
+        let (socket, direct) = socket::share(stream);
+        // An error shows again when the task writes.
+        let direct = Box::new(move |bytes: &[u8]| direct.write(bytes).unwrap_or(0));
+        let waker = Arc::new(TaskWaker::default());
+        let task_waker = Arc::clone(&waker).into();
+        let endpoint =
+            service
+                .front_end
+                .connect(peer, task_waker, Some(direct), service.clock.now());
+        let (service, shutdown) = (Arc::clone(service), self.shutdown.clone());
         self.tasks.spawn(async move {
-            let (socket, direct) = socket::share(stream);
-            connection::serve(tree, connection, socket, Some(direct), shutdown).await;
+            connection::serve(service, endpoint, waker, socket, shutdown).await;
             drop(place);
         });
     }
 
     /// A place under the connection limits.
     fn place(&self, address: IpAddr) -> Option<Place> {
-        let options = &self.tree.options;
+        let options = &self.service.options;
         let all = options.max_connections as usize;
-        if all > 0 && self.tree.connections.len() >= all {
+        if all > 0 && self.service.connection_count() >= all {
             return None;
         }
         let mut count = self.per_address.entry(address).or_default();
@@ -221,12 +200,9 @@ impl Drop for Place {
 }
 
 /// Tells the shard, several times per tick, which sessions were heard of.
-async fn heartbeat(tree: Arc<Tree>, shutdown: CancellationToken) {
-    /// Heartbeats per tick: a session's deadline lags by less than this share.
-    const PER_TICK: u32 = 8;
-    let period = Duration::from_millis(u64::from(
-        tree.options.tick_time_ms.max(PER_TICK) / PER_TICK,
-    ));
+async fn heartbeat(service: Arc<Service>, shutdown: CancellationToken) {
+    let tick_ms = service.options.tick_time_ms.max(HEARTBEATS_PER_TICK);
+    let period = Duration::from_millis(u64::from(tick_ms / HEARTBEATS_PER_TICK));
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -235,17 +211,7 @@ async fn heartbeat(tree: Arc<Tree>, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let sessions: Vec<_> = tree
-            .connections
-            .iter()
-            .filter(|entry| entry.value().touched.swap(false, Relaxed))
-            .map(|entry| SessionId(entry.value().session.load(Relaxed)))
-            .filter(|session| *session != SessionId(0))
-            .collect();
-        if sessions.is_empty() {
-            continue;
-        }
-        if let Err(reason) = tree.send(&mut vec![Request::Heartbeat { sessions }]) {
+        if let Err(reason) = service.front_end.send_heartbeat() {
             tracing::warn!(%reason, "cannot send heartbeats to the shard");
         }
     }

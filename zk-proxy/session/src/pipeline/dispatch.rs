@@ -30,11 +30,11 @@ impl Pipeline {
         let header = decode_header(&mut rest)?;
         let body = frame.slice(frame.len() - rest.len()..);
         self.stats.received += 1;
-        cx.tree.load.received(frame.len());
+        cx.load.received(frame.len());
         self.pending_bytes += frame.len();
         let arrival = Arrival {
             header,
-            received: cx.now,
+            received_us: cx.now_us,
             bytes: frame.len(),
         };
         let held = Held { arrival, body };
@@ -69,7 +69,7 @@ impl Pipeline {
             // Not even an empty token: as in ZooKeeper, nothing is answered any more.
             Request::Sasl { token: None } => {
                 self.answered(cx, &arrival);
-                self.close(cx.tree);
+                self.close(cx.load);
             }
             Request::Sasl { token: Some(_) } => self.ready(cx, arrival, Ready::SASL_UNAVAILABLE),
             Request::Check(_) | Request::CreateSession | Request::DeleteContainer => {
@@ -79,7 +79,7 @@ impl Pipeline {
             _ => {
                 let caller = Caller {
                     identities: &self.identities,
-                    extended_types_enabled: cx.tree.options.extended_types_enabled,
+                    extended_types_enabled: cx.options.extended_types_enabled,
                 };
                 match writes::translate(&request, &caller) {
                     Some((ops, shape)) => self.dispatch_write(cx, arrival, ops, shape),
@@ -106,14 +106,14 @@ impl Pipeline {
         scheme: Option<&str>,
         auth: Option<&[u8]>,
     ) -> Ready {
-        let super_digest = cx.tree.options.super_digest.as_deref();
+        let super_digest = cx.options.super_digest.as_deref();
         match auth::authenticate(&self.identities, scheme, auth, super_digest) {
             Ok(identities) => {
                 self.identities = identities;
                 Ready::AUTHENTICATED
             }
             Err(_) => {
-                cx.tree.stats.auth_failed();
+                cx.stats.auth_failed();
                 Ready::AUTH_FAILED
             }
         }
@@ -210,13 +210,13 @@ impl Pipeline {
         let mut reader = Reader {
             view: cx.view,
             asked,
-            watches: &cx.tree.watches,
+            watches: cx.watches,
             watched: &mut self.watched,
             connection: self.connection,
             session,
             identities,
         };
-        reader.execute(xid, request, &mut self.out)
+        reader.execute(xid, request, &mut self.outbox.bytes)
     }
 
     pub(super) fn ask(&self, cx: &mut Context<'_>, query: Query) {
@@ -231,7 +231,7 @@ impl Pipeline {
             self.write_ready(cx, arrival.header.xid, ready);
             self.answered(cx, &arrival);
             if ready.close {
-                self.close(cx.tree);
+                self.close(cx.load);
             }
         } else {
             self.blockers += usize::from(ready.close);
@@ -241,7 +241,7 @@ impl Pipeline {
 
     pub(super) fn write_ready(&mut self, cx: &Context<'_>, xid: i32, ready: Ready) {
         let zxid = ready.zxid.unwrap_or_else(|| zxid(cx.view.position()));
-        reply(&mut self.out, xid, zxid, ready.code, |body| {
+        reply(&mut self.outbox.bytes, xid, zxid, ready.code, |body| {
             if ready.null_token {
                 body.buffer(None);
             }
@@ -255,11 +255,11 @@ impl Pipeline {
     /// Bookkeeping of a reply that was just written.
     pub(super) fn answered(&mut self, cx: &Context<'_>, arrival: &Arrival) {
         self.pending_bytes -= arrival.bytes;
-        cx.tree.load.answered(1, arrival.bytes);
-        let latency = cx.now.saturating_duration_since(arrival.received);
+        cx.load.answered(1, arrival.bytes);
+        let latency_us = cx.now_us.saturating_sub(arrival.received_us);
         self.stats
-            .answered(cx.now, latency, zxid(cx.view.position()));
-        cx.tree.stats.answered(arrival.header.op, latency);
+            .answered(cx.now_us, latency_us, zxid(cx.view.position()));
+        cx.stats.answered(arrival.header.op, latency_us);
     }
 }
 

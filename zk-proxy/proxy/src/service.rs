@@ -1,0 +1,117 @@
+//! A proxy that runs: its front end, with the clock that drives it and the proxy's own queries.
+
+use std::collections::VecDeque;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use oxkeeper_link::{Event, LinkError, LinkSink, Request, Shard};
+use oxkeeper_model::{Answer, Now, Query};
+use oxkeeper_session::{Consumer, FrontEnd, OWN_TOKEN};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::options::ProxyOptions;
+
+pub(crate) struct Service {
+    pub(crate) options: ProxyOptions,
+    pub(crate) front_end: Arc<FrontEnd>,
+    pub(crate) clock: Clock,
+    queries: Arc<OwnQueries>,
+}
+
+impl Deref for Service {
+    type Target = FrontEnd;
+
+    fn deref(&self) -> &FrontEnd {
+        &self.front_end
+    }
+}
+
+impl Service {
+    /// Opens the link to the shard.
+    pub(crate) fn start(options: ProxyOptions, shard: &dyn Shard) -> Result<Self, LinkError> {
+        let service = Self {
+            front_end: Arc::new(FrontEnd::new(options.session.clone())),
+            options,
+            clock: Clock::start(),
+            queries: Arc::default(),
+        };
+        let sink = Box::new(Sink {
+            consumer: Consumer::new(Arc::clone(&service.front_end)),
+            clock: service.clock,
+            queries: Arc::clone(&service.queries),
+        });
+        service.front_end.open_link(|| shard.open(None, sink))?;
+        Ok(service)
+    }
+
+    /// A query of the proxy's own.
+    pub(crate) async fn query(&self, query: Query) -> Result<Answer, LinkError> {
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut waiting = self.queries.0.lock();
+            self.front_end.send(&mut vec![Request::Query {
+                token: OWN_TOKEN,
+                query,
+            }])?;
+            waiting.push_back(sender);
+        }
+        receiver.await.map_err(|_| LinkError::Closed)
+    }
+}
+
+/// Who waits for the answers to the proxy's own queries, in the order they were sent.
+#[derive(Default)]
+struct OwnQueries(Mutex<VecDeque<oneshot::Sender<Answer>>>);
+
+/// Where the shard delivers.
+struct Sink {
+    consumer: Consumer,
+    clock: Clock,
+    queries: Arc<OwnQueries>,
+}
+
+impl LinkSink for Sink {
+    fn deliver(&mut self, events: &mut Vec<Event>) {
+        self.consumer.deliver(events, self.clock.now());
+        for answer in self.consumer.own_answers() {
+            if let Some(waiting) = self.queries.0.lock().pop_front() {
+                // Whoever asked may have gone.
+                let _ = waiting.send(answer);
+            }
+        }
+    }
+
+    fn closed(&mut self, reason: LinkError) {
+        self.consumer.closed(reason);
+        self.queries.0.lock().clear();
+    }
+}
+
+/// The only place of the proxy that reads clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    started: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self {
+            started: Instant::now(),
+        }
+    }
+
+    pub(crate) fn now(self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+        Now {
+            monotonic_us: self.monotonic_us(),
+            wall_ms: wall.unwrap_or_default().as_millis() as i64,
+        }
+    }
+
+    /// Since the start.
+    pub(crate) fn monotonic_us(self) -> u64 {
+        self.started.elapsed().as_micros() as u64
+    }
+}
