@@ -256,6 +256,7 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
             }
             Done::Flushed(result) => {
                 let offset = result?;
+                self.state.checkpoint_ended();
                 self.start_trim(offset, outputs);
             }
             Done::LogTrimmed(result) => {

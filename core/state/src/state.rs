@@ -260,6 +260,11 @@ impl<S: KeyValueStore> ShardState<S> {
         result
     }
 
+    /// To be told when a checkpoint is durable: its memory is no longer needed.
+    pub fn checkpoint_ended(&mut self) {
+        self.store.release_flushed();
+    }
+
     /// Memory that unflushed writes take in the store, about. Zero after a checkpoint was started.
     pub fn dirty_bytes(&self) -> usize {
         self.dirty_bytes

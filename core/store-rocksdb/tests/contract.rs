@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use oxkeeper_store::{KeyRange, KeyValueStore, WriteBatch, contract};
+use oxkeeper_store::contract::{self, Machine};
+use oxkeeper_store::{KeyRange, KeyValueStore, StoreErrorKind, WriteBatch};
 use oxkeeper_store_rocksdb::{RocksOptions, RocksStore};
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 /// Tells the child where to write.
@@ -21,6 +23,51 @@ fn rocksdb_keeps_the_contract() {
         directories.push(TempDir::new().expect("directory"));
         open(directories.last().expect("just pushed").path())
     });
+}
+
+/// A crash here is a close with all threads of the flushes gone.
+struct Folder(TempDir);
+
+impl Machine for Folder {
+    type Store = RocksStore;
+
+    fn open(&mut self) -> RocksStore {
+        open(self.0.path())
+    }
+
+    fn crash(&mut self, store: RocksStore, _: u64) {
+        drop(store);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn rocksdb_agrees_with_a_map(actions in proptest::collection::vec(contract::actions(), 1..60)) {
+        let mut folder = Folder(TempDir::new().expect("directory"));
+        contract::run_actions(&mut folder, &actions);
+    }
+}
+
+#[test]
+fn a_flush_that_fails_leaves_its_rows_to_the_next() {
+    let directory = TempDir::new().expect("directory");
+    let mut store = open(directory.path());
+    let in_the_way = directory.path().join("incoming");
+    std::fs::write(&in_the_way, "no folder").expect("write");
+    store.write(&round_batch(1)).expect("write");
+    let error = store.flush().expect_err("there is no place for a table");
+    assert_eq!(error.kind, StoreErrorKind::Io);
+    store
+        .write(&round_batch(2))
+        .expect("a failed flush stops nothing");
+    assert_eq!(contract::rows(&store, &KeyRange::all()).len(), 201);
+    std::fs::remove_file(&in_the_way).expect("remove");
+    store.flush().expect("flush");
+    drop(store);
+    let rows = contract::rows(&open(directory.path()), &KeyRange::all());
+    assert!(rows.len() == 201 && rows.iter().all(|(_, value)| value[7] == 2));
 }
 
 #[test]

@@ -9,10 +9,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use oxkeeper_format as log_format;
 use oxkeeper_model::{
-    Acl, AclEntry, Attachment, Children, Command, Entry, Head, Identities, Identity, Lifetime,
-    Offset, Record, Revision, SeedRecord, SessionId, SessionWrite, ShardId, Term, TreeOp, WriteSeq,
+    Acl, AclEntry, Attachment, ClientCommand, Command, CommandOutcome, Create, Entry, Head,
+    Identities, Identity, Lifetime, Offset, Record, Revision, SeedRecord, SessionId, SessionWrite,
+    ShardId, Term, TreeOp, WriteSeq,
 };
-use oxkeeper_state::{CommandOutcome, ShardState};
+use oxkeeper_state::ShardState;
 use oxkeeper_store_rocksdb::{RocksOptions, RocksStore};
 use smallvec::smallvec;
 

@@ -9,7 +9,10 @@ use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 use oxkeeper_link::contract::{create, seed, set};
 use oxkeeper_link::{Event, Link, LinkError, LinkSink, Request, Token};
-use oxkeeper_model::{Lifetime, SessionGrant, SessionWrite, ShardId, TreeOp, TxnOutcome, WriteSeq};
+use oxkeeper_model::{
+    ClientCommand, CommandOutcome, Lifetime, SessionGrant, SessionWrite, ShardId, TreeOp,
+    TxnOutcome, WriteSeq,
+};
 use oxkeeper_node::{Node, NodeOptions};
 use oxkeeper_store::{KeyValueStore, StoreError};
 
