@@ -6,32 +6,30 @@ use bytes::{Buf, Bytes, BytesMut};
 use oxkeeper_model::Offset;
 
 use crate::disk::DiskFile;
-use crate::format::{RECORD_HEADER_BYTES, RecordHeader, Stop, chain_of};
-
-/// Bytes read from the file at once, unless a record is longer.
-const READ_BYTES: usize = 256 << 10;
+use crate::format::{Kind, RECORD_HEADER_BYTES, RecordHeader, Stop, next_generation, sum_of};
+use crate::limits::READ_BYTES;
 
 /// A place in a segment, with what is needed to check the record there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     /// The offset that the record must have.
     pub(crate) offset: Offset,
     pub(crate) position: u64,
-    /// The chain value before it.
-    pub(crate) chain: u32,
+    /// The sum of the record before.
+    pub(crate) sum: u32,
 }
 
 /// Reads ahead in big pieces; holds at most one piece, or one record if that is longer.
 #[derive(Debug)]
 pub(crate) struct Cursor {
-    tag: u32,
+    tag: u64,
     place: Place,
     /// The file's bytes from `place.position` on, as far as they were read.
     buffer: BytesMut,
 }
 
 impl Cursor {
-    pub(crate) fn new(tag: u32, place: Place) -> Self {
+    pub(crate) fn new(tag: u64, place: Place) -> Self {
         Self {
             tag,
             place,
@@ -63,13 +61,22 @@ impl Cursor {
             return Ok(Err(Stop::Offset(header.offset)));
         }
         if !self.fill(file, header.record_bytes(), limit)? {
-            return Ok(Err(Stop::Length(header.payload_bytes)));
+            return Ok(Err(Stop::Overlong(header.payload_bytes)));
         }
-        let record = &self.buffer[..header.record_bytes()];
-        if chain_of(self.place.chain, record) != header.chain {
-            return Ok(Err(Stop::Chain));
+        if sum_of(self.place.sum, &self.buffer[..header.record_bytes()]) != header.sum {
+            return Ok(Err(Stop::Checksum));
+        }
+        if header.kind == Kind::End {
+            let next = next_generation(self.payload(&header));
+            return Ok(Err(Stop::Closed(next)));
         }
         Ok(Ok(header))
+    }
+
+    /// The payload of the record that `peek` returned.
+    pub(crate) fn payload(&self, header: &RecordHeader) -> &[u8] {
+        let until = RECORD_HEADER_BYTES + header.payload_bytes as usize;
+        &self.buffer[RECORD_HEADER_BYTES..until]
     }
 
     /// Goes past the record that `peek` returned.
@@ -91,7 +98,7 @@ impl Cursor {
         self.place = Place {
             offset: header.offset.next(),
             position: self.place.position + header.record_bytes() as u64,
-            chain: header.chain,
+            sum: header.sum,
         };
     }
 

@@ -4,14 +4,21 @@
 //! names are on disk after `sync_dir`; anything else may or may not have happened
 //! after a crash, in any order, down to single sectors.
 
-use std::fs::{File, OpenOptions};
+use std::fmt::Debug;
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Error, ErrorKind};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::limits::{FILL_AT_ONCE_BYTES, FILL_BYTES};
+
+/// Entries hold what clients store and the secrets that passwords are made of.
+const FILE_MODE: u32 = 0o600;
+const FOLDER_MODE: u32 = 0o700;
+
 /// A folder of files.
-pub trait Disk: Send + Sync + 'static {
+pub trait Disk: Debug + Send + Sync + 'static {
     type File: DiskFile;
 
     /// Names of the files, in any order.
@@ -19,7 +26,8 @@ pub trait Disk: Send + Sync + 'static {
     fn open(&self, name: &str) -> io::Result<Self::File>;
     /// Opens a file that nobody will write to through this handle.
     fn open_to_read(&self, name: &str) -> io::Result<Self::File>;
-    /// Makes a new file of `bytes` bytes that reads as zeros, with its space reserved.
+    /// Makes a new file of `bytes` bytes that reads as zeros, with its space reserved: writes inside it
+    /// never fail for lack of space.
     fn create(&self, name: &str, bytes: u64) -> io::Result<Self::File>;
     /// Replaces `to` if there is one.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
@@ -36,7 +44,7 @@ pub trait Disk: Send + Sync + 'static {
 
 /// An open file, usable by several threads, and also after it was renamed or removed.
 #[allow(clippy::len_without_is_empty)]
-pub trait DiskFile: Send + Sync + 'static {
+pub trait DiskFile: Debug + Send + Sync + 'static {
     fn len(&self) -> io::Result<u64>;
     /// Reads up to `buffer.len()` bytes; 0 at the end of the file.
     fn read_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize>;
@@ -58,7 +66,8 @@ impl FileDisk {
     pub fn new(dir: impl Into<PathBuf>) -> io::Result<Self> {
         let dir = dir.into();
         if !dir.is_dir() {
-            std::fs::create_dir_all(&dir)?;
+            let mut builder = DirBuilder::new();
+            builder.recursive(true).mode(FOLDER_MODE).create(&dir)?;
             if let Some(parent) = dir.parent().filter(|parent| parent.is_dir()) {
                 File::open(parent)?.sync_all()?;
             }
@@ -111,7 +120,7 @@ impl Disk for FileDisk {
     fn create(&self, name: &str, bytes: u64) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);
-        let file = options.open(self.dir.join(name))?;
+        let file = options.mode(FILE_MODE).open(self.dir.join(name))?;
         reserve(&file, bytes)?;
         file.sync_all()?;
         Ok(file)
@@ -138,18 +147,44 @@ impl Disk for FileDisk {
     }
 }
 
-/// Reserves the space where the file system can, else only sets the length.
+/// Reserves the space. Where the file system cannot, and where it costs little, the file is written with zeros.
 fn reserve(file: &File, bytes: u64) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::fs::{FallocateFlags, fallocate};
-        match fallocate(file, FallocateFlags::empty(), 0, bytes) {
-            Ok(()) => return Ok(()),
-            Err(error) if error == rustix::io::Errno::OPNOTSUPP => {}
-            Err(error) => return Err(error.into()),
-        }
+    if !allocate(file, bytes)? || bytes <= FILL_AT_ONCE_BYTES {
+        fill(file, bytes, |_| Ok(()))?;
     }
-    file.set_len(bytes)
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn allocate(file: &File, bytes: u64) -> io::Result<bool> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+        Ok(()) => Ok(true),
+        Err(error) if error == rustix::io::Errno::OPNOTSUPP => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allocate(_: &File, _: u64) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// Writes zeros up to `bytes`, and calls `each` after every piece.
+pub(crate) fn fill<F: DiskFile>(
+    file: &F,
+    bytes: u64,
+    each: impl Fn(&F) -> io::Result<()>,
+) -> io::Result<()> {
+    let zeros = vec![0; bytes.min(FILL_BYTES as u64) as usize];
+    let mut position = 0;
+    while position < bytes {
+        let piece = (bytes - position).min(zeros.len() as u64) as usize;
+        file.write_at(position, &zeros[..piece])?;
+        each(file)?;
+        position += piece as u64;
+    }
+    Ok(())
 }
 
 impl DiskFile for File {

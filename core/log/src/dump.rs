@@ -5,11 +5,12 @@ use std::path::Path;
 
 use oxkeeper_model::{Offset, Term};
 
+use crate::chain::LogPoint;
 use crate::cursor::Cursor;
 use crate::disk::{Disk, FileDisk};
-use crate::error::WalError;
+use crate::error::{WalError, hex};
 use crate::format::{SEGMENT_SUFFIX, Stop, file_name};
-use crate::recover::{self, Files, Opened};
+use crate::recover::{self, Files, Opened, check_entry};
 
 /// What a dump found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,36 +98,49 @@ impl Dump<'_> {
             false => format!("continues {:08x}", header.seed),
         };
         self.say(&format!(
-            "segment {}: generation {}, base {}, tag {:08x}, {origin}, {} bytes",
-            opened.name, header.generation, header.base, opened.tag, opened.bytes
+            "segment {}: shard {}, generation {}, base {}, chain {}, {origin}, {} bytes",
+            opened.name,
+            hex(&header.uuid),
+            header.generation,
+            header.base(),
+            header.before.chain,
+            header.bytes
         ))?;
-        let mut cursor = Cursor::new(opened.tag, opened.start());
-        let until = next.map(|next| next.header.base);
+        let mut cursor = Cursor::new(header.tag, opened.start());
+        let mut last = header.before;
+        let until = next.map(|next| next.header.base());
         let stop = loop {
             let place = cursor.place();
             if until.is_some_and(|until| place.offset >= until) {
                 break None;
             }
-            let peeked = cursor.peek(&opened.file, opened.bytes);
+            let peeked = cursor.peek(&opened.file, header.bytes);
             match peeked.map_err(WalError::io("read", &opened.name))? {
                 Ok(record) => {
+                    let room = header.bytes - place.position;
+                    let payload = cursor.payload(&record);
+                    if let Some(stop) = check_entry(last, &record, payload, room) {
+                        break Some(stop);
+                    }
                     self.say(&format!(
-                        "  offset {} term {} bytes {} at {} crc {:08x} ok",
+                        "  offset {} term {} bytes {} at {} synced {} chain {} ok",
                         record.offset,
                         record.term,
                         record.payload_bytes,
                         place.position,
+                        record.synced,
                         record.chain
                     ))?;
                     self.dumped.records += 1;
                     self.dumped.last = Some((record.offset, record.term));
+                    last = record.point();
                     cursor.skip(&record);
                 }
                 Err(stop) => break Some(stop),
             }
         };
         match next {
-            Some(next) => self.seam(opened, &cursor, stop, next),
+            Some(next) => self.seam(opened, &cursor, stop, last, next),
             None => self.end(opened, &cursor, stop),
         }
     }
@@ -137,16 +151,20 @@ impl Dump<'_> {
         opened: &Opened<F>,
         cursor: &Cursor,
         stop: Option<Stop>,
+        last: LogPoint,
         next: &Opened<F>,
     ) -> Result<(), WalError> {
         let place = cursor.place();
         if let Some(stop) = stop {
             return self.damaged(format!(
                 "{} at byte {}: {stop}; the log goes on in {} with offset {}",
-                opened.name, place.position, next.name, next.header.base
+                opened.name,
+                place.position,
+                next.name,
+                next.header.base()
             ));
         }
-        if place.chain != next.header.seed {
+        if place.sum != next.header.seed || last != next.header.before {
             return self.damaged(format!("{} does not continue {}", next.name, opened.name));
         }
         self.say(&format!("  ends at byte {}", place.position))
@@ -161,7 +179,8 @@ impl Dump<'_> {
     ) -> Result<(), WalError> {
         let place = cursor.place();
         let stop = stop.unwrap_or(Stop::EndOfSegment);
-        let behind = recover::search(&opened.file, opened.tag, place.position, opened.bytes);
+        let limit = opened.header.bytes;
+        let behind = recover::search(&opened.file, opened.header.tag, place.position, limit);
         let behind = behind.map_err(WalError::io("read", &opened.name))?;
         let at = format!("{} at byte {}", opened.name, place.position);
         if behind.durable >= place.offset {
@@ -169,6 +188,9 @@ impl Dump<'_> {
                 "{at}: {stop}; a later record shows that offsets up to {} were durable",
                 behind.durable
             ));
+        }
+        if !stop.may_be_torn() {
+            return self.damaged(format!("{at}: {stop}"));
         }
         self.say(&format!("the log ends in {at}: {stop}"))?;
         if behind.records > 0 {

@@ -1,44 +1,80 @@
 //! What can go wrong, grouped by what the caller must do about it.
 
-use std::io;
+use std::io::{self, ErrorKind};
 
 use oxkeeper_model::{Offset, Term};
 use thiserror::Error;
 
+use crate::chain::LogPoint;
+
+/// What an error means for whoever asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// The caller's error, or a question that cannot be answered so. Nothing has changed.
+    Caller,
+    /// The disk is full. Nothing has changed, and the same call succeeds once there is space.
+    NoSpace,
+    /// The log cannot go on.
+    Fatal,
+}
+
 /// Errors of the log and its readers.
 #[derive(Debug, Error)]
 pub enum WalError {
-    /// Fatal. The first failed write or sync of a [`crate::Wal`] poisons it.
+    /// The first failed write or sync of a [`crate::Wal`] poisons it.
     #[error("cannot {action} {file}: {source}")]
     Io {
         action: &'static str,
         file: String,
         source: io::Error,
     },
-    /// Fatal: a write or sync failed before; what is on disk is unknown until the log is opened again.
+    /// A write or sync failed before; what is on disk is unknown until the log is opened again.
     #[error("the log failed before and must be opened again")]
     Poisoned,
-    /// Fatal: records that were durable are no longer what they were. The data must come from a peer.
+    /// Records that were durable are no longer what they were. The data must come from a peer.
     #[error("{file} is damaged at byte {position}: {reason}")]
     Damaged {
         file: String,
         position: u64,
         reason: String,
     },
-    /// Fatal: written by a later version of this program.
-    #[error("{file} has format version {version}; this program knows version 1")]
+    /// Whole, but not understood.
+    #[error(
+        "{file} holds at byte {position} what this program does not understand ({reason}): \
+         a later version wrote it, or the file is damaged"
+    )]
+    UnknownRecord {
+        file: String,
+        position: u64,
+        reason: String,
+    },
+    #[error("{file} has format version {version}: {}", advice(*version))]
     UnknownVersion { file: String, version: u32 },
-    /// The caller's error; nothing was appended.
-    #[error("entry {offset} of term {term} does not follow {last:?}")]
+    #[error(
+        "{file} belongs to shard {}, this is shard {}: files of two shards were mixed",
+        hex(found),
+        hex(expected)
+    )]
+    OtherShard {
+        file: String,
+        found: [u8; 16],
+        expected: [u8; 16],
+    },
+    /// No room for an entry of this class, and none to be had.
+    #[error("no space on the disk for {bytes} more bytes of log")]
+    NoSpace { bytes: u64 },
+    #[error("entry {offset} of term {term} does not follow entry {} of term {}", last.offset, last.term)]
     OutOfOrder {
         offset: Offset,
         term: Term,
-        last: Option<(Offset, Term)>,
+        last: LogPoint,
     },
-    /// The caller's error; nothing was appended.
     #[error("an entry of {bytes} bytes is above the limit")]
     TooLarge { bytes: usize },
-    /// The reader's position was trimmed: the entries must come from a snapshot.
+    /// An operation was started and its completion not yet told.
+    #[error("the log waits for the end of {0}")]
+    Busy(&'static str),
+    /// The entries must come from a snapshot.
     #[error("the entries before {first} were trimmed")]
     Trimmed { first: Offset },
     /// The reader is ahead of the log: entries that it returned or asked for were truncated, or never were.
@@ -47,6 +83,23 @@ pub enum WalError {
 }
 
 impl WalError {
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::OutOfOrder { .. }
+            | Self::TooLarge { .. }
+            | Self::Busy(_)
+            | Self::Trimmed { .. }
+            | Self::BeyondEnd { .. } => Severity::Caller,
+            Self::NoSpace { .. } => Severity::NoSpace,
+            Self::Io { .. }
+            | Self::Poisoned
+            | Self::Damaged { .. }
+            | Self::UnknownRecord { .. }
+            | Self::UnknownVersion { .. }
+            | Self::OtherShard { .. } => Severity::Fatal,
+        }
+    }
+
     pub(crate) fn io(action: &'static str, file: &str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io {
             action,
@@ -62,4 +115,23 @@ impl WalError {
             reason: reason.to_string(),
         }
     }
+}
+
+pub(crate) fn is_no_space(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+    )
+}
+
+fn advice(version: u32) -> &'static str {
+    if version < crate::format::VERSION {
+        "logs from before version 2 cannot be read any more"
+    } else {
+        "a later version of this program wrote it; this one knows version 2"
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use oxkeeper_model::{Offset, Term};
 
+use crate::chain::Chain;
 use crate::cursor::Cursor;
 use crate::disk::Disk;
 use crate::error::WalError;
@@ -16,6 +17,8 @@ use crate::view::{NO_CUT, Shared};
 pub struct LogRecord {
     pub offset: Offset,
     pub term: Term,
+    /// Over everything up to this entry.
+    pub chain: Chain,
     /// A slice of the piece that was read; copy what is kept for long.
     pub payload: Bytes,
 }
@@ -56,7 +59,7 @@ impl<D: Disk> WalReader<D> {
     }
 
     /// The next entry; `None` if there is none yet, so that a later call may have one.
-    /// Entries are seen once they are flushed, which may be before they are durable.
+    /// Entries are seen once they are appended, which is before they are durable.
     #[allow(clippy::should_implement_trait)] // the name that everyone expects; an Iterator would end at the tail
     pub fn next(&mut self) -> Result<Option<LogRecord>, WalError> {
         let Some(limit) = self.locate()? else {
@@ -77,6 +80,7 @@ impl<D: Disk> WalReader<D> {
                     return Ok(Some(LogRecord {
                         offset: record.offset,
                         term: record.term,
+                        chain: record.chain,
                         payload: open.cursor.take(&record),
                     }));
                 }

@@ -3,52 +3,92 @@
 //! The naive rule, "the log ends at the first record that does not check", loses
 //! acknowledged entries when a sector in the middle goes bad. The rule here:
 //!
-//! - A segment that is followed by another must reach that one's base with that one's seed, because
-//!   a segment is started only when the one before is durable. Otherwise it is damaged.
-//! - In the last segment the first bad place is the end of the log, unless a record behind it,
-//!   of the same generation, says that the bad place was durable when it was written: then it is damaged.
-//!   Records behind it that do not say so were never synced, and a crash may have kept the later one
-//!   and lost the earlier.
+//! - A segment that is followed by another must reach that one's base with that one's sum, because
+//!   a segment is started only when the one before is durable.
+//! - In the last segment the log ends at zeros. If it ends anyhow else, or if records of the
+//!   same generation stand behind the zeros, it is *cut* there.
+//! - A cut is *plain* if nothing that is left shows the cut part to have been on disk: no record behind it
+//!   that names it as synced, no later segment, no end record. Only a plain cut can be the torn tail
+//!   that a crash leaves: records that were never synced, of which the crash may have kept the later and lost the
+//!   earlier. Everything else is damage.
+//! - A record that is whole but not understood is neither: a later version may have written it.
 //!
 //! What cannot be told: a bad sector in the records of the very last sync looks like a torn write.
-//! Such a tail is cut, so a replica must compare its end with its peers' before it counts.
+//! So every cut is reported, and a replica must compare its end with its peers' before it counts.
 //!
 //! Nothing here writes.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 
-use oxkeeper_model::{Offset, Term};
+use oxkeeper_model::Offset;
 
+use crate::chain::LogPoint;
 use crate::cursor::{Cursor, Place};
 use crate::disk::{Disk, DiskFile};
 use crate::error::WalError;
 use crate::format::{
-    BadHeader, RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES,
-    SEGMENT_SUFFIX, SPARE_SUFFIX, SegmentHeader, Stop, TEMPORARY_SUFFIX, file_name, file_number,
+    BadHeader, END_RECORD_BYTES, RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, RecordHeader,
+    SEGMENT_HEADER_BYTES, SEGMENT_SUFFIX, SPARE_SUFFIX, SegmentHeader, Stop, TEMPORARY_SUFFIX,
+    file_name, file_number, record_bytes, u64_at,
 };
+use crate::limits::SEARCH_BYTES;
+use crate::terms::TermIndex;
 use crate::view::Segment;
 
-/// Bytes read at once in the search behind the end.
-const SEARCH_BYTES: usize = 256 << 10;
+/// Where a log was found to end before its time, and what that loses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    pub file: String,
+    /// Where in the file the log ends.
+    pub position: u64,
+    /// From there to the end of the last thing that was recognised as part of the log.
+    pub bytes: u64,
+    /// The first entry that is cut. It may be one that was never written.
+    pub first: Offset,
+    /// Nothing that is left shows that the cut part was on disk: a crash can explain it.
+    pub plain: bool,
+    pub reason: String,
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            file,
+            position,
+            bytes,
+            first,
+            reason,
+            ..
+        } = self;
+        write!(
+            f,
+            "{file} is cut at byte {position}, {bytes} bytes from entry {first} on: {reason}"
+        )
+    }
+}
 
 /// The log as it was found.
 #[derive(Debug)]
 pub(crate) struct Found<F> {
     /// Oldest first; each `end` is behind its last record.
     pub(crate) segments: VecDeque<Segment<F>>,
-    pub(crate) last: Option<(Offset, Term)>,
-    /// The chain value of the last record.
-    pub(crate) last_chain: u32,
+    /// The entry before the first one, and the last one, which is the same in an empty log.
+    pub(crate) start: LogPoint,
+    pub(crate) last: LogPoint,
+    /// Of the last record. Not `end.sum`, which in an empty segment is its header's.
+    pub(crate) last_sum: u32,
+    pub(crate) terms: TermIndex,
     /// Behind the last record.
     pub(crate) end: Place,
-    /// Why the log ends there; `None` if there is no segment.
-    pub(crate) stop: Option<Stop>,
-    /// Records of the last segment's generation stand behind the end. They must never become part of the
-    /// log, so nothing may be appended to that segment.
-    pub(crate) leftovers: bool,
+    /// If there is one, nothing may be appended to the last segment: what stands there must never
+    /// become part of the log.
+    pub(crate) cut: Option<Cut>,
     /// The last offset that was certainly durable before.
     pub(crate) proven: Offset,
+    /// Segments that were left and do not say so: the place of their end record.
+    pub(crate) unclosed: Vec<(u64, Place, LogPoint)>,
     pub(crate) files: Files,
     /// Segments that are not part of the log any more.
     pub(crate) retired: Vec<u64>,
@@ -97,18 +137,18 @@ impl Files {
 pub(crate) struct Opened<F> {
     pub(crate) name: String,
     pub(crate) file: F,
-    pub(crate) bytes: u64,
     pub(crate) header: SegmentHeader,
-    pub(crate) tag: u32,
+    /// The sum that its first record continues.
+    pub(crate) sum: u32,
 }
 
 impl<F> Opened<F> {
     /// Where its first record stands.
     pub(crate) fn start(&self) -> Place {
         Place {
-            offset: self.header.base,
+            offset: self.header.base(),
             position: SEGMENT_HEADER_BYTES,
-            chain: self.tag,
+            sum: self.sum,
         }
     }
 }
@@ -121,17 +161,16 @@ pub(crate) fn open_segment<D: Disk>(
 ) -> Result<Opened<D::File>, WalError> {
     let name = file_name(generation, SEGMENT_SUFFIX);
     let described = disk.describe(&name);
-    let file = if write {
-        disk.open(&name)
-    } else {
-        disk.open_to_read(&name)
+    let file = match write {
+        true => disk.open(&name),
+        false => disk.open_to_read(&name),
     };
     let file = file.map_err(WalError::io("open", &described))?;
     let bytes = file.len().map_err(WalError::io("read", &described))?;
     let mut block = vec![0; SEGMENT_HEADER_BYTES.min(bytes) as usize];
     let read = read_fully(&file, 0, &mut block).map_err(WalError::io("read", &described))?;
     block.truncate(read);
-    let (header, tag) = SegmentHeader::decode(&block).map_err(|bad| match bad {
+    let (header, sum) = SegmentHeader::decode(&block).map_err(|bad| match bad {
         BadHeader::Version(version) => WalError::UnknownVersion {
             file: described.clone(),
             version,
@@ -142,12 +181,18 @@ pub(crate) fn open_segment<D: Disk>(
         let reason = format!("the header belongs to generation {:x}", header.generation);
         return Err(WalError::damaged(&described, 0, reason));
     }
+    if header.bytes < SEGMENT_HEADER_BYTES + END_RECORD_BYTES {
+        return Err(WalError::damaged(&described, 0, "impossible length"));
+    }
+    if header.bytes != bytes {
+        let reason = format!("the file had {} bytes when it was made", header.bytes);
+        return Err(WalError::damaged(&described, bytes, reason));
+    }
     Ok(Opened {
         name: described,
         file,
-        bytes,
         header,
-        tag,
+        sum,
     })
 }
 
@@ -169,7 +214,7 @@ pub(crate) type Chosen<F> = (Vec<Opened<F>>, Vec<u64>);
 /// The segments that make up the log, oldest first, and the generations that do not.
 ///
 /// A newer segment takes over from its base on, whatever older ones hold from there; and
-/// one that starts the log makes all older ones void.
+/// one that starts the log makes all older ones void. Those are not looked into.
 pub(crate) fn choose<D: Disk>(
     disk: &D,
     generations: &[u64],
@@ -186,7 +231,7 @@ pub(crate) fn choose<D: Disk>(
         let opened = open_segment(disk, generation, write)?;
         if live
             .last()
-            .is_some_and(|newer| opened.header.base >= newer.header.base)
+            .is_some_and(|newer| opened.header.base() >= newer.header.base())
         {
             retired.push(generation);
             continue;
@@ -198,112 +243,186 @@ pub(crate) fn choose<D: Disk>(
     Ok((live, retired))
 }
 
-/// Reads and checks the whole log.
-pub(crate) fn inspect<D: Disk>(disk: &D) -> Result<Found<D::File>, WalError> {
+/// Reads and checks the whole log of the shard `uuid`.
+pub(crate) fn inspect<D: Disk>(disk: &D, uuid: [u8; 16]) -> Result<Found<D::File>, WalError> {
     let files = Files::list(disk)?;
     let (live, retired) = choose(disk, &files.segments, true)?;
+    if let Some(other) = live.iter().find(|opened| opened.header.uuid != uuid) {
+        return Err(WalError::OtherShard {
+            file: other.name.clone(),
+            found: other.header.uuid,
+            expected: uuid,
+        });
+    }
+    let start = live.first().map_or(LogPoint::START, |s| s.header.before);
     let mut found = Found {
         segments: VecDeque::with_capacity(live.len()),
-        last: None,
-        last_chain: 0,
+        start,
+        last: start,
+        last_sum: 0,
+        terms: TermIndex::default(),
         end: Place {
-            offset: Offset(0),
+            offset: start.offset.next(),
             position: 0,
-            chain: 0,
+            sum: 0,
         },
-        stop: None,
-        leftovers: false,
-        proven: Offset(0),
+        cut: None,
+        proven: start.offset,
+        unclosed: Vec::new(),
         files,
         retired,
     };
     let mut live = live.into_iter().peekable();
     while let Some(opened) = live.next() {
         match live.peek() {
-            Some(next) => check_closed(&mut found, opened, next)?,
-            None => check_last(&mut found, opened)?,
+            Some(next) => found.closed(opened, next)?,
+            None => found.open(opened)?,
+        }
+        if found.cut.is_some() {
+            break;
         }
     }
     Ok(found)
 }
 
-/// Goes over the records of a segment up to `until`, or to the first place that is not one.
-fn walk<F: DiskFile>(
-    found: &mut Found<F>,
-    opened: Opened<F>,
-    until: Option<Offset>,
-) -> Result<(Segment<F>, Option<Stop>), WalError> {
-    let mut cursor = Cursor::new(opened.tag, opened.start());
-    let mut segment = Segment {
-        generation: opened.header.generation,
-        name: opened.name,
-        file: Arc::new(opened.file),
-        bytes: opened.bytes,
-        tag: opened.tag,
-        base: opened.header.base,
-        end: SEGMENT_HEADER_BYTES,
-        marks: vec![cursor.place()],
-    };
-    let mut stop = None;
-    while until.is_none_or(|until| cursor.place().offset < until) {
-        let peeked = cursor.peek(&*segment.file, segment.bytes);
-        match peeked.map_err(WalError::io("read", &segment.name))? {
-            Ok(record) => {
-                segment.mark(cursor.place());
-                cursor.skip(&record);
-                found.last = Some((record.offset, record.term));
-                found.last_chain = record.chain;
-                found.proven = found.proven.max(record.durable_before());
+impl<F: DiskFile> Found<F> {
+    /// Goes over the records of a segment up to `until`, or to the first place that is not one.
+    fn walk(&mut self, opened: Opened<F>, until: Option<Offset>) -> Result<Option<Stop>, WalError> {
+        let mut cursor = Cursor::new(opened.header.tag, opened.start());
+        let mut segment = Segment {
+            generation: opened.header.generation,
+            name: opened.name,
+            file: Arc::new(opened.file),
+            bytes: opened.header.bytes,
+            tag: opened.header.tag,
+            before: opened.header.before,
+            end: SEGMENT_HEADER_BYTES,
+            marks: vec![cursor.place()],
+        };
+        self.last_sum = opened.header.seed;
+        let mut stop = None;
+        while until.is_none_or(|until| cursor.place().offset < until) {
+            let peeked = cursor.peek(&*segment.file, segment.bytes);
+            match peeked.map_err(WalError::io("read", &segment.name))? {
+                Ok(record) => {
+                    let room = segment.bytes - cursor.place().position;
+                    let payload = cursor.payload(&record);
+                    if let Some(why) = check_entry(self.last, &record, payload, room) {
+                        stop = Some(why);
+                        break;
+                    }
+                    segment.mark(cursor.place());
+                    cursor.skip(&record);
+                    (self.last, self.last_sum) = (record.point(), record.sum);
+                    self.terms.push(record.offset, record.term);
+                    self.proven = self.proven.max(record.proves());
+                }
+                Err(why) => {
+                    stop = Some(why);
+                    break;
+                }
             }
-            Err(why) => {
-                stop = Some(why);
-                break;
+        }
+        self.end = cursor.place();
+        segment.end = self.end.position;
+        match stop {
+            Some(why) if why.is_unknown() => Err(WalError::UnknownRecord {
+                file: segment.name,
+                position: segment.end,
+                reason: why.to_string(),
+            }),
+            _ => {
+                self.segments.push_back(segment);
+                Ok(stop)
             }
         }
     }
-    found.end = cursor.place();
-    segment.end = found.end.position;
-    Ok((segment, stop))
+
+    /// A segment that is followed by another.
+    fn closed(&mut self, opened: Opened<F>, next: &Opened<F>) -> Result<(), WalError> {
+        let stop = self.walk(opened, Some(next.header.base()))?;
+        let Some(segment) = self.segments.back() else {
+            return Ok(());
+        };
+        if let Some(stop) = stop {
+            let reason = format!("{stop}; the log goes on in {}", next.name);
+            self.cut = Some(self.cut_at(segment, segment.bytes, false, reason));
+            return Ok(());
+        }
+        // A closed segment has a record at least, since its base is below the next one's.
+        if self.last_sum != next.header.seed || self.last != next.header.before {
+            let cut = Cut {
+                file: next.name.clone(),
+                position: 0,
+                bytes: next.header.bytes,
+                first: self.end.offset,
+                plain: false,
+                reason: format!("it does not continue {}", segment.name),
+            };
+            self.cut = Some(cut);
+            return Ok(());
+        }
+        let mut cursor = Cursor::new(segment.tag, self.end);
+        let end = cursor.peek(&*segment.file, segment.bytes);
+        let end = end.map_err(WalError::io("read", &segment.name))?;
+        if end != Err(Stop::Closed(next.header.generation)) {
+            let unclosed = (segment.generation, self.end, self.last);
+            self.unclosed.push(unclosed);
+        }
+        Ok(())
+    }
+
+    /// The last segment.
+    fn open(&mut self, opened: Opened<F>) -> Result<(), WalError> {
+        self.proven = self.proven.max(opened.header.before.offset);
+        let stop = self.walk(opened, None)?.unwrap_or(Stop::EndOfSegment);
+        let Some(segment) = self.segments.back() else {
+            return Ok(());
+        };
+        let behind = search(&*segment.file, segment.tag, segment.end, segment.bytes)
+            .map_err(WalError::io("read", &segment.name))?;
+        let clean = matches!(stop, Stop::Zeros | Stop::EndOfSegment) && behind.records == 0;
+        if clean {
+            return Ok(());
+        }
+        let mut reason = stop.to_string();
+        let proved = behind.durable >= self.end.offset;
+        if proved {
+            reason.push_str("; a later record shows that it was durable");
+        }
+        let plain = stop.may_be_torn() && !proved;
+        let until = behind.end.min(segment.bytes).max(segment.end);
+        self.cut = Some(self.cut_at(segment, until, plain, reason));
+        Ok(())
+    }
+
+    fn cut_at(&self, segment: &Segment<F>, until: u64, plain: bool, reason: String) -> Cut {
+        Cut {
+            file: segment.name.clone(),
+            position: segment.end,
+            bytes: until - segment.end,
+            first: self.end.offset,
+            plain,
+            reason,
+        }
+    }
 }
 
-fn check_closed<F: DiskFile>(
-    found: &mut Found<F>,
-    opened: Opened<F>,
-    next: &Opened<F>,
-) -> Result<(), WalError> {
-    let (segment, stop) = walk(found, opened, Some(next.header.base))?;
-    if let Some(stop) = stop {
-        let reason = format!("{stop}; the log goes on in {}", next.name);
-        return Err(WalError::damaged(&segment.name, segment.end, reason));
+/// Why a record whose sums are right does not continue the log all the same. `room` is what the file has from it on.
+pub(crate) fn check_entry(
+    last: LogPoint,
+    record: &RecordHeader,
+    payload: &[u8],
+    room: u64,
+) -> Option<Stop> {
+    if record.record_bytes() as u64 + END_RECORD_BYTES > room {
+        return Some(Stop::Overlong(record.payload_bytes));
     }
-    // A closed segment has a record at least, since its base is below the next one's.
-    if found.last_chain != next.header.seed {
-        let reason = format!("it does not continue {}", segment.name);
-        return Err(WalError::damaged(&next.name, 0, reason));
+    if record.term < last.term {
+        return Some(Stop::Term(record.term));
     }
-    found.segments.push_back(segment);
-    Ok(())
-}
-
-fn check_last<F: DiskFile>(found: &mut Found<F>, opened: Opened<F>) -> Result<(), WalError> {
-    found.proven = Offset(opened.header.base.0 - 1);
-    let (segment, stop) = walk(found, opened, None)?;
-    let behind = search(
-        &*segment.file,
-        segment.tag,
-        found.end.position,
-        segment.bytes,
-    )
-    .map_err(WalError::io("read", &segment.name))?;
-    if behind.durable >= found.end.offset {
-        let stop = stop.unwrap_or(Stop::EndOfSegment);
-        let reason = format!("{stop}; a later record shows that it was durable");
-        return Err(WalError::damaged(&segment.name, segment.end, reason));
-    }
-    found.stop = stop;
-    found.leftovers = behind.records > 0;
-    found.segments.push_back(segment);
-    Ok(())
+    let expected = last.chain.after(record.offset, record.term, payload);
+    (record.chain != expected).then_some(Stop::Chain)
 }
 
 /// What stands behind the end of the log.
@@ -312,16 +431,21 @@ pub(crate) struct Behind {
     pub(crate) records: u64,
     /// The highest offset that one of them shows to have been durable.
     pub(crate) durable: Offset,
+    /// Behind the last of them, as far as can be told; and behind what has no right header at the end itself.
+    pub(crate) end: u64,
 }
 
 /// Looks for headers of records of this generation from `position` on.
 pub(crate) fn search<F: DiskFile>(
     file: &F,
-    tag: u32,
+    tag: u64,
     position: u64,
     limit: u64,
 ) -> std::io::Result<Behind> {
-    let mut behind = Behind::default();
+    let mut behind = Behind {
+        end: position + RECORD_HEADER_BYTES as u64,
+        ..Behind::default()
+    };
     let mut piece = vec![0; SEARCH_BYTES.min(limit.saturating_sub(position) as usize)];
     let mut position = position.next_multiple_of(RECORD_ALIGN_BYTES as u64);
     while position + RECORD_HEADER_BYTES as u64 <= limit {
@@ -333,17 +457,28 @@ pub(crate) fn search<F: DiskFile>(
         let last = read - RECORD_HEADER_BYTES;
         for at in (0..=last).step_by(RECORD_ALIGN_BYTES) {
             let bytes = &piece[at..at + RECORD_HEADER_BYTES];
-            if bytes[..4] != tag.to_le_bytes() {
-                continue;
-            }
-            let mut header = [0; RECORD_HEADER_BYTES];
-            header.copy_from_slice(bytes);
-            if let Ok(record) = RecordHeader::decode(&header, tag) {
-                behind.records += 1;
-                behind.durable = behind.durable.max(record.durable_before());
+            if u64_at(bytes, 0) == tag {
+                behind.see(bytes, tag, position + at as u64);
             }
         }
         position += (last / RECORD_ALIGN_BYTES * RECORD_ALIGN_BYTES + RECORD_ALIGN_BYTES) as u64;
     }
     Ok(behind)
+}
+
+impl Behind {
+    fn see(&mut self, bytes: &[u8], tag: u64, position: u64) {
+        let mut header = [0; RECORD_HEADER_BYTES];
+        header.copy_from_slice(bytes);
+        let record = match RecordHeader::decode(&header, tag) {
+            Ok(record) => {
+                self.durable = self.durable.max(record.proves());
+                record.record_bytes()
+            }
+            Err(stop) if stop.is_unknown() => record_bytes(0),
+            Err(_) => return,
+        };
+        self.records += 1;
+        self.end = self.end.max(position + record as u64);
+    }
 }

@@ -6,10 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use oxkeeper_model::Offset;
 
+use crate::chain::LogPoint;
 use crate::cursor::Place;
-
-/// Distance of the remembered places in a segment.
-pub(crate) const MARK_BYTES: u64 = 64 << 10;
+use crate::limits::MARK_BYTES;
 
 /// A segment that belongs to the log.
 #[derive(Debug)]
@@ -19,8 +18,9 @@ pub(crate) struct Segment<F> {
     pub(crate) file: Arc<F>,
     /// Length of the file.
     pub(crate) bytes: u64,
-    pub(crate) tag: u32,
-    pub(crate) base: Offset,
+    pub(crate) tag: u64,
+    /// The entry before its first record.
+    pub(crate) before: LogPoint,
     /// Behind the last record that readers may see.
     /// Invariant: everything from the first record to here was handed to the file.
     pub(crate) end: u64,
@@ -29,6 +29,11 @@ pub(crate) struct Segment<F> {
 }
 
 impl<F> Segment<F> {
+    /// The offset of the first record.
+    pub(crate) fn base(&self) -> Offset {
+        self.before.offset.next()
+    }
+
     /// The last remembered place at or before `offset`, which must not be before the base.
     pub(crate) fn mark_before(&self, offset: Offset) -> Place {
         let after = self.marks.partition_point(|mark| mark.offset <= offset);
@@ -62,12 +67,12 @@ impl<F> View<F> {
     /// The first record, if there is one to see.
     pub(crate) fn first(&self) -> Option<Offset> {
         self.last?;
-        self.segments.front().map(|segment| segment.base)
+        self.segments.front().map(Segment::base)
     }
 
     /// The segment that has `offset`, or would have it next.
     pub(crate) fn segment_of(&self, offset: Offset) -> Option<&Segment<F>> {
-        let after = self.segments.partition_point(|s| s.base <= offset);
+        let after = self.segments.partition_point(|s| s.base() <= offset);
         self.segments.get(after.checked_sub(1)?)
     }
 
@@ -89,11 +94,11 @@ impl<F> View<F> {
     pub(crate) fn check(&self) {
         for (a, b) in self.segments.iter().zip(self.segments.iter().skip(1)) {
             assert!(a.generation < b.generation, "generations rise");
-            assert!(a.base < b.base, "bases rise");
+            assert!(a.base() < b.base(), "bases rise");
         }
         for segment in &self.segments {
             assert!(segment.end <= segment.bytes, "a segment ends in its file");
-            assert_eq!(segment.marks[0].offset, segment.base);
+            assert_eq!(segment.marks[0].offset, segment.base());
             assert!(segment.marks.iter().all(|m| m.position <= segment.end));
         }
     }
@@ -118,5 +123,11 @@ impl<F> Shared<F> {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, View<F>> {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<F> Default for Shared<F> {
+    fn default() -> Self {
+        Self::new(VecDeque::new(), None)
     }
 }

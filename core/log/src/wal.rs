@@ -1,72 +1,113 @@
 //! The log's writing end.
 
+mod open;
+mod segments;
+mod upkeep;
+
 use std::sync::Arc;
 
-use oxkeeper_model::limits::ENTRY_BYTES_MAX;
 use oxkeeper_model::{Offset, Term};
 
+use crate::chain::{Chain, LogPoint};
 use crate::cursor::{Cursor, Place};
 use crate::disk::{Disk, DiskFile};
 use crate::error::WalError;
 use crate::format::{
-    NewRecord, OFFSET_MAX, SEGMENT_HEADER_BYTES, SEGMENT_SUFFIX, SPARE_SUFFIX, SegmentHeader,
-    TEMPORARY_SUFFIX, encode_record, file_name, record_bytes,
+    END_RECORD_BYTES, Kind, NewRecord, RECORD_HEADER_BYTES, encode_record, record_bytes,
 };
+use crate::jobs::{SegmentJob, SyncDone, SyncJob, SyncedFile};
+use crate::limits::{BUFFER_BYTES_KEPT, ENTRY_BYTES_MAX, OFFSET_MAX, SEGMENT_BYTES_MIN};
 use crate::reader::WalReader;
-use crate::recover::{self, Found};
-use crate::spare::{Pool, Preparer};
-use crate::view::{Segment, Shared};
+use crate::spare::Pool;
+use crate::terms::TermIndex;
+use crate::view::Shared;
 
-/// Smallest segment; a record that needs more gets a segment of its own length.
-pub const SEGMENT_BYTES_MIN: u64 = 8 << 10;
-
-/// The buffer is written to the file at the latest when it is this long.
-const BUFFER_BYTES_TARGET: usize = 256 << 10;
-
-/// A buffer that grew above this for a large entry is given back.
-const BUFFER_BYTES_KEPT: usize = 4 << 20;
-
-/// Bytes copied at once where an unproven tail is written again.
-const REWRITE_BYTES: usize = 256 << 10;
+pub use open::Recovery;
 
 /// How a log uses its folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WalOptions {
-    /// Length of a segment file. Default: 64 MiB.
+    /// The shard's uuid; a log of another is refused.
+    pub uuid: [u8; 16],
+    /// Length of a segment file in a log that is busy. Bytes, default 64 MiB.
     pub segment_bytes: u64,
+    /// Length of the first one; those that follow grow up to `segment_bytes`. Bytes, default 64 KiB.
+    pub first_segment_bytes: u64,
     /// Trimmed files kept for reuse, at most. Default: 4.
     pub recycle_segments: usize,
-    /// Spare files that a [`Preparer`] keeps ready, at most `recycle_segments`. Default: 1.
+    /// Spare files kept ready while the log grows, at most `recycle_segments`. Default: 1.
     pub prepare_segments: usize,
+    /// Kept for entries of [`Class::Own`] when the disk is full; 0: nothing. Bytes, default 256 KiB.
+    pub reserve_bytes: u64,
 }
 
 impl Default for WalOptions {
     fn default() -> Self {
         Self {
+            uuid: [0; 16],
             segment_bytes: 64 << 20,
+            first_segment_bytes: 64 << 10,
             recycle_segments: 4,
             prepare_segments: 1,
+            reserve_bytes: 256 << 10,
         }
     }
+}
+
+impl WalOptions {
+    /// The same within what the log can do.
+    fn rounded(mut self) -> Self {
+        let round = |bytes: u64| {
+            bytes
+                .max(SEGMENT_BYTES_MIN)
+                .next_multiple_of(SEGMENT_BYTES_MIN)
+        };
+        self.segment_bytes = round(self.segment_bytes);
+        self.first_segment_bytes = round(self.first_segment_bytes).min(self.segment_bytes);
+        self.reserve_bytes = match self.reserve_bytes {
+            0 => 0,
+            bytes => round(bytes),
+        };
+        self.prepare_segments = self.prepare_segments.min(self.recycle_segments);
+        self
+    }
+}
+
+/// Who an entry is for, which decides what it may use of a disk that is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Clients' writes: refused as long as the reserve is not whole.
+    Client,
+    /// Sessions and the shard's own commands: go on from the reserve.
+    Own,
+}
+
+/// Whether the next entry can be appended without waiting for the disk.
+#[derive(Debug)]
+pub enum Room<D: Disk> {
+    Ready,
+    /// After this job; see [`Wal::finish_segment`].
+    After(SegmentJob<D>),
+    /// After the operation that is under way; ask again then.
+    Waits,
 }
 
 /// The segment that is appended to.
 #[derive(Debug)]
 struct Active<F> {
-    file: Arc<F>,
-    name: String,
+    file: Arc<SyncedFile<F>>,
+    generation: u64,
     bytes: u64,
-    tag: u32,
-    base: Offset,
+    tag: u64,
 }
 
-/// What a new segment continues.
-#[derive(Clone, Copy, Debug)]
-struct Before {
-    /// The chain value of the last record.
-    chain: u32,
-    /// Where that record ends, if the log is cut there.
-    cut: Option<u64>,
+/// What was started and not told back.
+#[derive(Debug, Default)]
+struct UnderWay {
+    sync: bool,
+    segment: bool,
+    trim: bool,
+    prepare: bool,
 }
 
 /// A shard's log. One thread owns it; readers are independent.
@@ -75,251 +116,235 @@ pub struct Wal<D: Disk> {
     disk: Arc<D>,
     options: WalOptions,
     shared: Arc<Shared<D::File>>,
-    pool: Arc<Pool>,
+    pool: Pool,
+    /// The next file number; none is used twice.
+    next_number: u64,
     /// `None` if the next append must start a segment.
     active: Option<Active<D::File>>,
-    /// The first record; meaningless if there is none.
-    first: Offset,
-    last: Option<(Offset, Term)>,
-    /// The chain value of the last record. Not `end.chain`, which in an empty segment is its tag.
-    last_chain: u32,
-    /// Everything up to here is on disk. Moved by `sync` and by whatever syncs on the way.
-    /// Invariant: never above `last`.
+    /// The entry before the first one that is left. Moved by trims.
+    start: LogPoint,
+    /// The newest entry, durable or not; `start` if there is none.
+    last: LogPoint,
+    terms: TermIndex,
+    /// The sum of the last record. Not `end.sum`, which in an empty segment is its header's.
+    last_sum: u32,
+    /// Everything up to here is on disk. Moved when a sync, or a new segment, is told to be done.
+    /// Invariant: from `start` to `last`.
     durable: Offset,
-    /// Behind the last record, written or still in the buffer.
+    /// Behind the last record.
     end: Place,
-    /// Records that were appended and not yet written, which go to `buffered`.
+    /// Memory for records on their way to the file.
     buffer: Vec<u8>,
-    buffered: Place,
+    under_way: UnderWay,
     /// A write or sync failed: what is on disk is unknown. Never taken back.
     poisoned: bool,
 }
 
 impl<D: Disk> Wal<D> {
-    /// Opens the log and makes everything that it found durable again. A torn tail is cut;
-    /// damage before the tail is an error. See [`crate`] for which is which.
-    pub fn open(disk: Arc<D>, options: WalOptions) -> Result<Self, WalError> {
-        let mut options = options;
-        options.segment_bytes = options
-            .segment_bytes
-            .max(SEGMENT_BYTES_MIN)
-            .next_multiple_of(SEGMENT_BYTES_MIN);
-        options.prepare_segments = options.prepare_segments.min(options.recycle_segments);
-        let found = recover::inspect(&*disk)?;
-        let spares = tidy(&*disk, &found, &options)?;
-        rewrite_unproven(&found)?;
-        let pool = Arc::new(Pool::new(spares, found.files.next_number()));
-        let active = found.segments.back().filter(|_| !found.leftovers);
-        let active = active.map(|segment| Active {
-            file: segment.file.clone(),
-            name: segment.name.clone(),
-            bytes: segment.bytes,
-            tag: segment.tag,
-            base: segment.base,
-        });
-        let last = found.last.map(|(offset, _)| offset);
-        let first = found.segments.front().map_or(Offset(0), |s| s.base);
-        Ok(Self {
-            shared: Arc::new(Shared::new(found.segments, last)),
-            disk,
-            options,
-            pool,
-            active,
-            first,
-            last: found.last,
-            last_chain: found.last_chain,
-            durable: last.unwrap_or_default(),
-            end: found.end,
-            buffer: Vec::with_capacity(BUFFER_BYTES_TARGET * 2),
-            buffered: found.end,
-            poisoned: false,
-        })
-    }
-
     /// The oldest entry that is left; `None` if there is none.
     pub fn first(&self) -> Option<Offset> {
-        self.last.map(|_| self.first)
+        (self.last.offset > self.start.offset).then(|| self.start.offset.next())
     }
 
-    /// The newest entry, durable or not.
+    /// The newest entry, durable or not; `None` if there is none.
     pub fn last(&self) -> Option<(Offset, Term)> {
+        self.first().map(|_| (self.last.offset, self.last.term))
+    }
+
+    /// The newest entry, durable or not; in an empty log the entry that it continues.
+    pub fn last_point(&self) -> LogPoint {
         self.last
     }
 
-    /// The newest entry that is on disk; 0 if there is none.
+    /// The newest entry that is on disk; in an empty log the one that it continues.
     pub fn durable(&self) -> Offset {
         self.durable
     }
 
-    /// Adds an entry. It must follow the last one, in a term that is not older; any offset from 1 starts an
-    /// empty log. It is durable when `sync` has returned, and readers see it after `sync` or `flush`.
-    pub fn append(&mut self, offset: Offset, term: Term, payload: &[u8]) -> Result<(), WalError> {
+    /// Whether an entry can be appended at once. To be asked before an entry is proposed: what is refused here has
+    /// not changed anything, and after `Ready` the next append of so much only writes.
+    pub fn reserve(&mut self, payload_bytes: usize, class: Class) -> Result<Room<D>, WalError> {
         self.check_poison()?;
-        if payload.len() > ENTRY_BYTES_MAX {
-            return Err(WalError::TooLarge {
-                bytes: payload.len(),
-            });
+        if payload_bytes > ENTRY_BYTES_MAX {
+            let bytes = payload_bytes;
+            return Err(WalError::TooLarge { bytes });
         }
-        let follows = match self.last {
-            Some((last, last_term)) => offset == last.next() && term >= last_term,
-            None => offset.0 > 0,
-        };
-        if !follows || offset > OFFSET_MAX {
-            return Err(WalError::OutOfOrder {
-                offset,
-                term,
-                last: self.last,
-            });
+        let bytes = record_bytes(payload_bytes) as u64;
+        if class == Class::Client && self.pool.lacks_reserve() {
+            return Err(WalError::NoSpace { bytes });
         }
-        let bytes = record_bytes(payload.len()) as u64;
-        let tag = match self.room_for(offset, bytes) {
-            Some(tag) => tag,
-            None => self.roll(offset, bytes)?,
+        if self.under_way.segment {
+            return Ok(Room::Waits);
+        }
+        if self.has_room(bytes) {
+            return Ok(Room::Ready);
+        }
+        Ok(Room::After(self.roll(bytes, class)))
+    }
+
+    /// Adds an entry: the next one, in a term that is not older. It is written when this returns, so that readers
+    /// see it; it is durable after a sync. If there is no room for it, which `reserve` tells before, a segment is
+    /// started in line. Returns the chain after it.
+    pub fn append(
+        &mut self,
+        offset: Offset,
+        term: Term,
+        payload: &[u8],
+        class: Class,
+    ) -> Result<Chain, WalError> {
+        self.check_poison()?;
+        let last = self.last;
+        if offset != last.offset.next() || offset > OFFSET_MAX || term < last.term {
+            return Err(WalError::OutOfOrder { offset, term, last });
+        }
+        match self.reserve(payload.len(), class)? {
+            Room::Ready => {}
+            Room::After(job) => self.finish_segment(job.run())?,
+            Room::Waits => return Err(WalError::Busy("a segment")),
+        }
+        self.write(last.after(offset, term, payload), payload)?;
+        Ok(self.last.chain)
+    }
+
+    fn write(&mut self, point: LogPoint, payload: &[u8]) -> Result<(), WalError> {
+        let Some(active) = &self.active else {
+            return Err(WalError::Poisoned);
         };
         let new = NewRecord {
-            tag,
-            previous_chain: self.end.chain,
-            offset,
-            term,
-            unsynced: self.unsynced_before(offset),
+            tag: active.tag,
+            previous_sum: self.end.sum,
+            kind: Kind::Entry,
+            point,
+            synced: self.durable,
         };
-        let chain = encode_record(&mut self.buffer, new, payload);
-        self.end = Place {
-            offset: offset.next(),
-            position: self.end.position + bytes,
-            chain,
-        };
-        if self.last.is_none() {
-            self.first = offset;
-        }
-        self.last = Some((offset, term));
-        self.last_chain = chain;
-        if self.buffer.len() >= BUFFER_BYTES_TARGET {
-            self.flush()?;
-        }
-        Ok(())
-    }
-
-    /// Hands everything appended to the file, so that readers see it, without making it durable.
-    pub fn flush(&mut self) -> Result<(), WalError> {
-        self.check_poison()?;
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let Some(active) = &self.active else {
-            return Ok(());
-        };
-        let written = active.file.write_at(self.buffered.position, &self.buffer);
-        let written = written.map_err(WalError::io("write", &active.name));
-        self.or_poison(written)?;
-        {
-            let mut view = self.shared.lock();
-            view.last = self.last.map(|(offset, _)| offset);
-            if let Some(segment) = view.segments.back_mut() {
-                segment.mark(self.buffered);
-                segment.end = self.end.position;
-            }
-        }
-        self.buffered = self.end;
         self.buffer.clear();
         self.buffer.shrink_to(BUFFER_BYTES_KEPT);
-        Ok(())
-    }
-
-    /// Makes everything appended durable and returns the last durable offset. After a failure
-    /// every call fails: the system may have dropped the data, so a second try would prove nothing.
-    pub fn sync(&mut self) -> Result<Offset, WalError> {
-        self.flush()?;
-        let last = self.last.map(|(offset, _)| offset).unwrap_or_default();
-        if self.durable == last {
-            return Ok(last);
-        }
-        if let Some(active) = &self.active {
-            let synced = active.file.sync_data();
-            let synced = synced.map_err(WalError::io("sync", &active.name));
-            self.or_poison(synced)?;
-        }
-        self.durable = last;
-        Ok(last)
-    }
-
-    /// Gives up segments whose entries are all before `offset`; the last entry always stays.
-    pub fn trim_below(&mut self, offset: Offset) -> Result<(), WalError> {
-        self.check_poison()?;
-        loop {
-            let old = {
-                let mut view = self.shared.lock();
-                // Never so far that a crash could leave the log without its last entry.
-                let limit = offset.min(self.durable);
-                match view.segments.get(1) {
-                    Some(next) if next.base <= limit => {
-                        self.first = next.base;
-                        view.segments.pop_front()
-                    }
-                    _ => None,
-                }
-            };
-            let Some(old) = old else { return Ok(()) };
-            // One at a time, oldest first: a crash must not leave a gap between two segments.
-            self.retire(&old)?;
-        }
-    }
-
-    /// Drops every entry after `offset`, durably. What is left is durable as well.
-    pub fn truncate_after(&mut self, offset: Offset) -> Result<(), WalError> {
-        self.sync()?;
-        match self.last {
-            Some((last, _)) if last > offset => {}
-            _ => return Ok(()),
-        }
-        if offset < self.first {
-            let base = Offset(offset.0.min(OFFSET_MAX.0 - 1) + 1);
-            self.start_segment(base, None, SEGMENT_HEADER_BYTES)?;
-            self.last = None;
-            self.durable = Offset(0);
-            return Ok(());
-        }
-        let (term, cut) = self.find(offset)?;
-        let before = Before {
-            chain: cut.chain,
-            cut: Some(cut.position),
+        let sum = encode_record(&mut self.buffer, new, payload);
+        let before = self.end;
+        let end = Place {
+            offset: point.offset.next(),
+            position: before.position + self.buffer.len() as u64,
+            sum,
         };
-        self.start_segment(cut.offset, Some(before), SEGMENT_HEADER_BYTES)?;
-        self.last = Some((offset, term));
-        self.last_chain = cut.chain;
-        self.durable = offset;
+        // The zeros that stand behind the end of a log.
+        self.buffer
+            .resize(self.buffer.len() + RECORD_HEADER_BYTES, 0);
+        let SyncedFile { file, name, .. } = &*active.file;
+        let written = file.write_at(before.position, &self.buffer);
+        let written = written.map_err(WalError::io("write", name));
+        self.or_poison(written)?;
+        self.end = end;
+        self.last = point;
+        self.last_sum = sum;
+        self.terms.push(point.offset, point.term);
+        let mut view = self.shared.lock();
+        view.last = Some(point.offset);
+        if let Some(segment) = view.segments.back_mut() {
+            segment.mark(before);
+            segment.end = end.position;
+        }
         Ok(())
+    }
+
+    /// Starts to make durable what is written; `None` if all is, or while a sync is under way.
+    pub fn start_sync(&mut self) -> Option<SyncJob<D>> {
+        if self.under_way.sync || self.poisoned || self.durable == self.last.offset {
+            return None;
+        }
+        let active = self.active.as_ref()?;
+        self.under_way.sync = true;
+        Some(SyncJob {
+            file: active.file.clone(),
+            generation: active.generation,
+            up_to: self.last.offset,
+        })
+    }
+
+    /// Takes a sync's end and returns the last durable entry. After a failure every call fails: the
+    /// system may have dropped the data, so a second try would prove nothing.
+    pub fn finish_sync(&mut self, done: SyncDone) -> Result<Offset, WalError> {
+        self.under_way.sync = false;
+        self.check_poison()?;
+        self.or_poison(done.result)?;
+        let active = self.active.as_ref();
+        if active.is_some_and(|active| active.generation == done.generation) {
+            self.durable = self.durable.max(done.up_to);
+        }
+        Ok(self.durable)
+    }
+
+    /// Makes everything appended durable, in line, and returns the last durable entry.
+    pub fn sync(&mut self) -> Result<Offset, WalError> {
+        self.check_poison()?;
+        if self.under_way.sync {
+            return Err(WalError::Busy("a sync"));
+        }
+        match self.start_sync() {
+            Some(job) => self.finish_sync(job.run()),
+            None => Ok(self.durable),
+        }
+    }
+
+    /// The chain after an entry of the log, or before its first one.
+    pub fn chain_at(&self, offset: Offset) -> Result<Chain, WalError> {
+        Ok(self.point_at(offset)?.chain)
+    }
+
+    /// Term and chain of an entry of the log, or of the one before its first.
+    pub fn point_at(&self, offset: Offset) -> Result<LogPoint, WalError> {
+        match offset {
+            offset if offset == self.last.offset => Ok(self.last),
+            offset if offset == self.start.offset => Ok(self.start),
+            offset if offset < self.start.offset => Err(self.trimmed()),
+            offset if offset > self.last.offset => Err(WalError::BeyondEnd {
+                last: self.last.offset,
+            }),
+            offset => Ok(self.find(offset)?.0),
+        }
+    }
+
+    /// The last entry whose term is not above `term`, the one before the first included; `None` if it is not known.
+    pub fn last_at_or_below(&self, term: Term) -> Option<Offset> {
+        let known = self.start.offset > Offset(0) && self.start.term <= term;
+        let start = known.then_some(self.start.offset);
+        self.terms
+            .last_at_or_below(term, self.last.offset)
+            .or(start)
     }
 
     /// A reader that starts with entry `from`, which may be the one after the last.
     pub fn reader(&self, from: Offset) -> Result<WalReader<D>, WalError> {
-        match (self.first(), self.last) {
-            (Some(first), _) if from < first => Err(WalError::Trimmed { first }),
-            (_, Some((last, _))) if from > last.next() => Err(WalError::BeyondEnd { last }),
-            _ => Ok(WalReader::new(self.shared.clone(), from)),
+        if from <= self.start.offset {
+            return Err(self.trimmed());
         }
+        if from > self.last.offset.next() {
+            return Err(WalError::BeyondEnd {
+                last: self.last.offset,
+            });
+        }
+        Ok(WalReader::new(self.shared.clone(), from))
     }
 
-    /// What makes spare segments for this log; for another thread.
-    pub fn preparer(&self) -> Preparer<D> {
-        Preparer {
-            disk: self.disk.clone(),
-            pool: self.pool.clone(),
-            segment_bytes: self.options.segment_bytes,
-            wanted: self.options.prepare_segments,
+    fn trimmed(&self) -> WalError {
+        WalError::Trimmed {
+            first: self.start.offset.next(),
         }
-    }
-
-    /// Spare files that are ready.
-    pub fn spares(&self) -> usize {
-        self.pool.count()
     }
 
     fn check_poison(&self) -> Result<(), WalError> {
-        if self.poisoned {
-            return Err(WalError::Poisoned);
+        match self.poisoned {
+            true => Err(WalError::Poisoned),
+            false => Ok(()),
         }
-        Ok(())
+    }
+
+    /// What replaces segments must be alone with them.
+    fn check_segments(&self) -> Result<(), WalError> {
+        match &self.under_way {
+            UnderWay { segment: true, .. } => Err(WalError::Busy("a segment")),
+            UnderWay { trim: true, .. } => Err(WalError::Busy("a trim")),
+            _ => Ok(()),
+        }
     }
 
     fn or_poison<T>(&mut self, result: Result<T, WalError>) -> Result<T, WalError> {
@@ -327,164 +352,18 @@ impl<D: Disk> Wal<D> {
         result
     }
 
-    fn unsynced_before(&self, offset: Offset) -> u32 {
-        let base = self.active.as_ref().map_or(offset, |active| active.base);
-        // Everything before the segment was durable when it was started.
-        let durable = self.durable.0.max(base.0 - 1);
-        u32::try_from(offset.0 - 1 - durable).unwrap_or(u32::MAX)
+    /// Whether the record may go to the active segment.
+    fn has_room(&self, bytes: u64) -> bool {
+        let active = self.active.as_ref();
+        active.is_some_and(|active| self.end.position + bytes + END_RECORD_BYTES <= active.bytes)
     }
 
-    /// The tag of the active segment if the record may go there.
-    fn room_for(&self, offset: Offset, bytes: u64) -> Option<u32> {
-        let active = self.active.as_ref()?;
-        let fits = self.end.position + bytes <= active.bytes;
-        (fits && self.end.offset == offset).then_some(active.tag)
-    }
-
-    /// Starts a segment that has room for the record `base`, and returns its tag.
-    fn roll(&mut self, base: Offset, bytes: u64) -> Result<u32, WalError> {
-        self.sync()?;
-        let before = self.last.map(|_| Before {
-            chain: self.last_chain,
-            cut: None,
-        });
-        self.start_segment(base, before, SEGMENT_HEADER_BYTES + bytes)
-    }
-
-    /// Makes a segment the active one, durably. It takes over from `base` on, so that what older ones hold from
-    /// there is no longer in the log. `before` is the end of what it continues.
-    fn start_segment(
-        &mut self,
-        base: Offset,
-        before: Option<Before>,
-        bytes: u64,
-    ) -> Result<u32, WalError> {
-        let header = SegmentHeader {
-            generation: self.pool.number(),
-            salt: self.disk.salt(),
-            base,
-            seed: before.map_or(0, |before| before.chain),
-            starts_log: before.is_none(),
-        };
-        let created = self.create_segment(header, bytes);
-        let segment = self.or_poison(created)?;
-        self.active = Some(Active {
-            file: segment.file.clone(),
-            name: segment.name.clone(),
-            bytes: segment.bytes,
-            tag: segment.tag,
-            base,
-        });
-        self.end = segment.marks[0];
-        self.buffered = self.end;
-        let tag = segment.tag;
-        for old in self.take_over(segment, before) {
-            self.retire(&old)?;
-        }
-        Ok(tag)
-    }
-
-    fn create_segment(
-        &self,
-        header: SegmentHeader,
-        bytes: u64,
-    ) -> Result<Segment<D::File>, WalError> {
-        let bytes = bytes.max(self.options.segment_bytes);
-        let block = header.encode();
-        let (_, tag) = SegmentHeader::decode(&block)
-            .map_err(|_| WalError::damaged("new segment", 0, "header does not decode"))?;
-        let name = file_name(header.generation, SEGMENT_SUFFIX);
-        let described = self.disk.describe(&name);
-        let start = || -> std::io::Result<D::File> {
-            let spare = (bytes == self.options.segment_bytes)
-                .then(|| self.pool.take())
-                .flatten();
-            let (from, file) = match spare {
-                Some(number) => {
-                    let from = file_name(number, SPARE_SUFFIX);
-                    let file = self.disk.open(&from)?;
-                    (from, file)
-                }
-                None => {
-                    let from = file_name(header.generation, TEMPORARY_SUFFIX);
-                    let file = self.disk.create(&from, bytes)?;
-                    (from, file)
-                }
-            };
-            file.write_at(0, &block)?;
-            file.sync_data()?;
-            self.disk.rename(&from, &name)?;
-            self.disk.sync_dir()?;
-            Ok(file)
-        };
-        let file = start().map_err(WalError::io("start segment", &described))?;
-        Ok(Segment {
-            generation: header.generation,
-            name: described,
-            file: Arc::new(file),
-            bytes,
-            tag,
-            base: header.base,
-            end: SEGMENT_HEADER_BYTES,
-            marks: vec![Place {
-                offset: header.base,
-                position: SEGMENT_HEADER_BYTES,
-                chain: tag,
-            }],
-        })
-    }
-
-    /// Puts the segment at the end of the view and returns those that it replaces, newest first.
-    fn take_over(
-        &self,
-        segment: Segment<D::File>,
-        before: Option<Before>,
-    ) -> Vec<Segment<D::File>> {
-        let mut view = self.shared.lock();
-        let mut old = Vec::new();
-        let kept = before.map_or(Offset(0), |_| Offset(segment.base.0 - 1));
-        while view.segments.back().is_some_and(|s| s.base > kept) {
-            old.extend(view.segments.pop_back());
-        }
-        let cut = before.and_then(|before| before.cut);
-        if let (Some(cut), Some(last)) = (cut, view.segments.back_mut()) {
-            last.end = cut;
-            last.marks.retain(|mark| mark.offset < segment.base);
-        }
-        if view.last.is_some_and(|last| last > kept) {
-            view.tell_cut(kept);
-            view.last = before.map(|_| kept);
-        }
-        view.segments.push_back(segment);
-        old
-    }
-
-    /// Makes a spare of a file that is no longer in the log, or removes it.
-    fn retire(&mut self, old: &Segment<D::File>) -> Result<(), WalError> {
-        let name = file_name(old.generation, SEGMENT_SUFFIX);
-        let keep = old.bytes == self.options.segment_bytes
-            && self.pool.count() < self.options.recycle_segments;
-        let done = if keep {
-            let spare = file_name(old.generation, SPARE_SUFFIX);
-            self.disk.rename(&name, &spare)
-        } else {
-            self.disk.remove(&name)
-        };
-        // Durable before the file is written to: its old name must not show up with a new header.
-        let done = done.and_then(|()| self.disk.sync_dir());
-        self.or_poison(done.map_err(WalError::io("retire", &old.name)))?;
-        if keep {
-            self.pool.give(old.generation);
-        }
-        Ok(())
-    }
-
-    /// The term of a written entry, and the place behind it.
-    fn find(&self, offset: Offset) -> Result<(Term, Place), WalError> {
+    /// A written entry, and the place behind it.
+    fn find(&self, offset: Offset) -> Result<(LogPoint, Place), WalError> {
         let (file, name, tag, mark, end) = {
             let view = self.shared.lock();
             let Some(segment) = view.segment_of(offset) else {
-                return Err(WalError::Trimmed { first: self.first });
+                return Err(self.trimmed());
             };
             let mark = segment.mark_before(offset);
             let file = segment.file.clone();
@@ -497,7 +376,7 @@ impl<D: Disk> Wal<D> {
                 Ok(record) => {
                     cursor.skip(&record);
                     if record.offset == offset {
-                        return Ok((record.term, cursor.place()));
+                        return Ok((record.point(), cursor.place()));
                     }
                 }
                 Err(stop) => return Err(WalError::damaged(&name, cursor.place().position, stop)),
@@ -508,74 +387,14 @@ impl<D: Disk> Wal<D> {
     /// The invariants of the fields and of the view, for tests.
     #[cfg(test)]
     pub(crate) fn check(&self) {
-        let last = self.last.map(|(offset, _)| offset).unwrap_or_default();
-        assert!(self.durable <= last);
+        assert!(self.start.offset <= self.durable && self.durable <= self.last.offset);
+        assert_eq!(self.end.offset, self.last.offset.next());
         let view = self.shared.lock();
         view.check();
-        assert!(view.last.is_none() || self.last.is_some());
-        if let (Some(first), Some(_)) = (self.first(), view.last) {
+        assert_eq!(view.last.is_some(), self.first().is_some());
+        if let Some(first) = self.first() {
             assert_eq!(view.first(), Some(first));
+            assert_eq!(view.last, Some(self.last.offset));
         }
     }
-}
-
-impl<D: Disk> Drop for Wal<D> {
-    fn drop(&mut self) {
-        self.pool.close();
-    }
-}
-
-/// Removes what is not the log and returns the spare files that are kept.
-fn tidy<D: Disk>(
-    disk: &D,
-    found: &Found<D::File>,
-    options: &WalOptions,
-) -> Result<Vec<u64>, WalError> {
-    let mut spares = Vec::new();
-    let mut work = || -> std::io::Result<()> {
-        // The names that the decisions rest on may be in memory only.
-        disk.sync_dir()?;
-        for &number in &found.files.temporaries {
-            disk.remove(&file_name(number, TEMPORARY_SUFFIX))?;
-        }
-        for &number in &found.retired {
-            disk.remove(&file_name(number, SEGMENT_SUFFIX))?;
-        }
-        for &number in &found.files.spares {
-            let name = file_name(number, SPARE_SUFFIX);
-            let bytes = disk.open(&name)?.len()?;
-            if bytes == options.segment_bytes && spares.len() < options.recycle_segments {
-                spares.push(number);
-            } else {
-                disk.remove(&name)?;
-            }
-        }
-        disk.sync_dir()
-    };
-    work().map_err(WalError::io("tidy", &disk.describe("")))?;
-    Ok(spares)
-}
-
-/// Writes again, and syncs, the end of the log that nothing shows to be on disk. The system may hold it in memory
-/// only, and after a failed sync it may even think it clean, so that a sync alone would do nothing.
-fn rewrite_unproven<F: DiskFile>(found: &Found<F>) -> Result<(), WalError> {
-    let Some(segment) = found.segments.back() else {
-        return Ok(());
-    };
-    let unproven = Offset(found.proven.0 + 1).max(segment.base);
-    let mut position = segment.mark_before(unproven).position;
-    let mut copy = || -> std::io::Result<()> {
-        let mut piece = vec![0; REWRITE_BYTES];
-        while position < segment.end {
-            let wanted = (segment.end - position).min(piece.len() as u64) as usize;
-            let read = segment.file.read_at(position, &mut piece[..wanted])?;
-            if read == 0 {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
-            }
-            segment.file.write_at(position, &piece[..read])?;
-            position += read as u64;
-        }
-        segment.file.sync_data()
-    };
-    copy().map_err(WalError::io("sync", &segment.name))
 }

@@ -18,9 +18,9 @@ use oxkeeper_store::KeyValueStore;
 use tracing::error;
 
 use crate::clock::{Clock, elapsed_ns};
-use crate::flusher::Flusher;
 use crate::queue::{Item, Queue, Urgent};
 use crate::sinks::Sinks;
+use crate::workers::Workers;
 
 /// Whether there is another turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub(crate) struct Driver<D: Disk, S: KeyValueStore> {
     clock: Clock,
     /// Read once in a turn and after what blocks.
     now: Now,
-    flusher: Flusher,
+    workers: Workers,
     sinks: Sinks,
     /// Those who wait for their links to open.
     opening: Vec<(LinkId, SyncSender<Opened>)>,
@@ -58,7 +58,7 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
         queue: Arc<Queue>,
         stats: Arc<ShardStats>,
         clock: Clock,
-        flusher: Flusher,
+        workers: Workers,
     ) -> Self {
         Self {
             shard,
@@ -66,7 +66,7 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
             stats,
             now: clock.now(),
             clock,
-            flusher,
+            workers,
             sinks: Sinks::default(),
             opening: Vec::new(),
             inbox: VecDeque::new(),
@@ -226,10 +226,11 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
     fn start(&mut self, operation: Operation) {
         let started = Instant::now();
         let times = match operation.kind() {
-            OperationKind::Flush => return self.flusher.run(operation),
+            OperationKind::Flush => return self.workers.flush(operation),
+            OperationKind::PrepareLog => return self.workers.prepare_log(operation),
             OperationKind::SyncLog => Some(&self.stats.log_sync_ns),
             OperationKind::TrimLog => Some(&self.stats.log_trim_ns),
-            OperationKind::PersistTerm => None,
+            OperationKind::StartSegment | OperationKind::PersistTerm => None,
         };
         self.next.push_back(Input::Completed(operation.run()));
         if let Some(times) = times {

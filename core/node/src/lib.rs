@@ -13,7 +13,6 @@
 mod clock;
 mod driver;
 mod error;
-mod flusher;
 mod folder;
 mod node;
 mod options;
@@ -23,6 +22,7 @@ mod small_file;
 mod startup;
 mod term_file;
 mod transport;
+mod workers;
 
 pub use error::{NodeError, ShardFailure};
 pub use folder::{DataFolder, FolderError};

@@ -16,7 +16,6 @@ use oxkeeper_store::{KeyValueStore, StoreError};
 use parking_lot::Mutex;
 use tracing::{error, warn};
 
-use crate::driver::Driver;
 use crate::error::{NodeError, ShardFailure};
 use crate::folder::DataFolder;
 use crate::options::NodeOptions;
@@ -233,7 +232,6 @@ fn live<D: Disk, S: KeyValueStore>(
             return;
         }
     };
-    let preparer = prepare_segments(id, &driver);
     let _ = started.send(Ok(()));
     // The driver is not used after a panic but to close its links, which are whole.
     let result = catch_unwind(AssertUnwindSafe(|| driver.run()))
@@ -252,26 +250,6 @@ fn live<D: Disk, S: KeyValueStore>(
     if let (Err(error), Some(hook)) = (&result, &options.on_failure) {
         hook(id, &error.to_string());
     }
-    if let Some(preparer) = preparer {
-        let _ = preparer.join();
-    }
-}
-
-/// Keeps a spare log segment ready, so that no request waits for one to be made.
-/// Ends when the log is dropped.
-fn prepare_segments<D: Disk, S: KeyValueStore>(
-    id: ShardId,
-    driver: &Driver<D, S>,
-) -> Option<JoinHandle<()>> {
-    let preparer = driver.shard.preparer();
-    let work = move || {
-        if let Err(error) = preparer.run() {
-            // The log makes its segments itself then, and fails if it cannot either.
-            warn!(shard = %id, %error, "cannot prepare log segments ahead");
-        }
-    };
-    let name = format!("segments-{id}");
-    std::thread::Builder::new().name(name).spawn(work).ok()
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {

@@ -6,14 +6,14 @@ use oxkeeper_log::{Disk, WalOptions};
 use oxkeeper_model::ShardId;
 use oxkeeper_shard::{Shard, ShardOptions, ShardParts, ShardStats, TermStore};
 use oxkeeper_store::KeyValueStore;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::driver::Driver;
 use crate::error::ShardFailure;
-use crate::flusher::Flusher;
 use crate::options::NodeOptions;
 use crate::queue::Queue;
+use crate::workers::Workers;
 
 /// Where a shard keeps its data.
 pub struct StartParts<D: Disk, S: KeyValueStore> {
@@ -41,9 +41,14 @@ pub(crate) fn open<D: Disk, S: KeyValueStore>(
         stats: Arc::clone(stats),
     };
     let shard = Shard::open(options, parts, clock.now())?;
-    let flusher =
-        Flusher::start(id, Arc::clone(queue), Arc::clone(stats)).map_err(ShardFailure::Thread)?;
-    let mut driver = Driver::new(shard, Arc::clone(queue), Arc::clone(stats), clock, flusher);
+    if let Some(cut) = shard.log_cut() {
+        warn!(
+            shard = %id, %cut,
+            "the end of the log is cut: a crash tore what was not acknowledged, or the disk lost the last entry"
+        );
+    }
+    let workers = Workers::start(id, queue, stats).map_err(ShardFailure::Thread)?;
+    let mut driver = Driver::new(shard, Arc::clone(queue), Arc::clone(stats), clock, workers);
     driver.lead()?;
     info!(
         shard = %id,

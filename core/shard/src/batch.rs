@@ -1,7 +1,7 @@
 //! What gathers for the next entry, and what waits for an entry before it.
 
 use oxkeeper_link::Token;
-use oxkeeper_model::limits::{ENTRY_BYTES_TARGET, ENTRY_COMMANDS_MAX};
+use oxkeeper_model::limits::{ENTRY_BYTES_MAX, ENTRY_BYTES_TARGET, ENTRY_COMMANDS_MAX};
 use oxkeeper_model::{Attachment, ClientCommand, Command, Entry, Offset, Path, Query, SessionId};
 
 use crate::io::LinkId;
@@ -43,6 +43,11 @@ impl Batch {
     /// Whether the entry should be closed.
     pub(crate) fn is_full(&self) -> bool {
         self.commands.len() >= ENTRY_COMMANDS_MAX || self.bytes >= ENTRY_BYTES_TARGET
+    }
+
+    /// About what its entry will take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.min(ENTRY_BYTES_MAX)
     }
 
     pub(crate) fn room(&self) -> usize {

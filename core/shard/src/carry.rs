@@ -2,7 +2,7 @@
 
 use oxkeeper_format as log_format;
 use oxkeeper_link::Event;
-use oxkeeper_log::Disk;
+use oxkeeper_log::{Class, Disk, Room};
 use oxkeeper_model::{Command, CommandOutcome, Entry, Offset, Term};
 use oxkeeper_replication::{EntryKind, Input as ReplicaInput, Output as ReplicaOutput, Refusal};
 use oxkeeper_state::Applied;
@@ -74,8 +74,12 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
 
     fn append(&mut self, offset: Offset, term: Term, kind: EntryKind) -> Result<(), ShardError> {
         let mut batch = Batch::default();
+        let mut class = Class::Client;
         match kind {
-            EntryKind::TermStart => batch.push_own(Command::TermStart),
+            EntryKind::TermStart => {
+                batch.push_own(Command::TermStart);
+                class = Class::Own;
+            }
             EntryKind::Proposed => {
                 let spare = std::mem::take(&mut self.buffers.spare);
                 batch = self.batch.close(spare);
@@ -94,7 +98,7 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
             .entry_commands
             .record(entry.commands.len() as u64);
         self.stats.log_bytes.add(payload.len() as u64);
-        self.log.lock().append(offset, term, payload)?;
+        self.log.append(offset, term, payload, class)?;
         self.in_flight.push_back(InFlight {
             offset,
             entry,
@@ -103,18 +107,41 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
         Ok(())
     }
 
+    /// Whether the log has a place for the next entry. If not, a segment is being started for it.
+    pub(crate) fn has_place(&mut self, outputs: &mut Vec<Output>) -> Result<bool, ShardError> {
+        match self.log.reserve(self.batch.bytes(), Class::Client)? {
+            Room::Ready => return Ok(true),
+            Room::After(job) => outputs.push(Output::Start(Operation::new(
+                OperationKind::StartSegment,
+                move || Done::SegmentStarted(Box::new(job.run())),
+            ))),
+            Room::Waits => {}
+        }
+        self.held_back = true;
+        Ok(false)
+    }
+
     /// At most one at a time: the next one is for all that was appended during this one.
     pub(crate) fn start_sync(&mut self, outputs: &mut Vec<Output>) {
-        if self.syncing {
-            self.sync_again = true;
+        if let Some(job) = self.log.start_sync() {
+            outputs.push(Output::Start(Operation::new(
+                OperationKind::SyncLog,
+                move || Done::LogSynced(job.run()),
+            )));
+        }
+    }
+
+    /// Makes the files ahead that the log will want. It can do without.
+    pub(crate) fn prepare_log(&mut self, outputs: &mut Vec<Output>) {
+        if self.now.monotonic_us < self.prepare_not_before_us {
             return;
         }
-        self.syncing = true;
-        let log = self.log.clone();
-        outputs.push(Output::Start(Operation::new(
-            OperationKind::SyncLog,
-            move || Done::LogSynced(log.lock().sync()),
-        )));
+        if let Some(job) = self.log.start_prepare() {
+            outputs.push(Output::Start(Operation::new(
+                OperationKind::PrepareLog,
+                move || Done::LogPrepared(job.run()),
+            )));
+        }
     }
 
     pub(crate) fn start_checkpoint(&mut self, outputs: &mut Vec<Output>) -> Result<(), ShardError> {
@@ -129,11 +156,14 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
 
     /// `flushed`: what the store has now, whatever happens.
     pub(crate) fn start_trim(&mut self, flushed: Offset, outputs: &mut Vec<Output>) {
-        let log = self.log.clone();
-        outputs.push(Output::Start(Operation::new(
-            OperationKind::TrimLog,
-            move || Done::LogTrimmed(log.lock().trim_below(flushed.next())),
-        )));
+        match self.log.start_trim(flushed.next()) {
+            Some(job) => outputs.push(Output::Start(Operation::new(
+                OperationKind::TrimLog,
+                move || Done::LogTrimmed(job.run()),
+            ))),
+            // Nothing to give up, or not now: the next checkpoint comes.
+            None => self.checkpoints.ended(),
+        }
     }
 
     /// Applies what is committed: entries in flight, or, after a restart, entries of the log.
@@ -167,7 +197,7 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
         to: Offset,
         outputs: &mut Vec<Output>,
     ) -> Result<(), ShardError> {
-        let mut reader = self.log.lock().reader(from)?;
+        let mut reader = self.log.reader(from)?;
         let mut next = from;
         while next < to {
             let record = reader.next()?.ok_or(ShardError::EntryMissing(next))?;

@@ -48,13 +48,14 @@ impl ShardError {
     /// What to do about it, for the log.
     pub fn advice(&self) -> &'static str {
         match self {
-            Self::Log(WalError::Damaged { .. })
+            Self::Log(WalError::Damaged { .. } | WalError::OtherShard { .. })
             | Self::LogGap { .. }
             | Self::LogShort { .. }
             | Self::State(StateError::Row(_) | StateError::Broken(_)) => {
                 "restore the shard's folder from a backup or a peer; do not delete single files"
             }
-            Self::Log(WalError::UnknownVersion { .. }) | Self::Entry { .. } => {
+            Self::Log(WalError::UnknownVersion { .. } | WalError::UnknownRecord { .. })
+            | Self::Entry { .. } => {
                 "run the version of this program that wrote the data, or a later one"
             }
             Self::Log(_) | Self::Store(_) | Self::State(StateError::Store(_)) | Self::Term(_) => {

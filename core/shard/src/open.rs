@@ -2,7 +2,6 @@
 //! is applied when a term begins.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use oxkeeper_format as log_format;
 use oxkeeper_log::{Disk, Wal};
@@ -10,7 +9,6 @@ use oxkeeper_model::{Offset, Term};
 use oxkeeper_replication::{LogEnd, Recovered, Replica};
 use oxkeeper_state::ShardState;
 use oxkeeper_store::KeyValueStore;
-use parking_lot::Mutex;
 
 use crate::batch::Batch;
 use crate::checkpoint::Checkpoints;
@@ -32,7 +30,7 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
     ) -> Result<Self, ShardError> {
         let term = parts.term.load()?;
         let state = ShardState::open(options.shard, parts.store)?;
-        let log = Wal::open(parts.disk, parts.log_options)?;
+        let (log, log_cut) = Wal::open(parts.disk, parts.log_options)?;
         let last = check_log(&log, state.applied())?;
         let log_ms = last_log_ms(&log, last.offset)?.max(state.log_time_ms());
         let recovered = Recovered {
@@ -55,7 +53,8 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
             stats: parts.stats,
             now,
             log_ms,
-            log: Arc::new(Mutex::new(log)),
+            log,
+            log_cut,
             term: parts.term,
             state,
             links: Links::default(),
@@ -63,8 +62,8 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
             queries: VecDeque::new(),
             in_flight: VecDeque::new(),
             todo: VecDeque::new(),
-            syncing: false,
-            sync_again: false,
+            held_back: false,
+            prepare_not_before_us: 0,
             serves: false,
             stage: Stage::Running,
             buffers: Buffers::default(),

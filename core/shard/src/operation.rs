@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use oxkeeper_log::WalError;
+use oxkeeper_log::{PrepareDone, SegmentDone, SyncDone, TrimDone};
 use oxkeeper_model::{Offset, Term};
 use oxkeeper_store::StoreError;
 
@@ -13,6 +13,10 @@ use crate::term::TermError;
 pub enum OperationKind {
     /// Makes appended entries durable.
     SyncLog,
+    /// Starts the log's next segment, for which an entry waits.
+    StartSegment,
+    /// Makes a file that the log will want. Nobody waits for it, and it may take seconds.
+    PrepareLog,
     /// Gives up the log before a checkpoint.
     TrimLog,
     /// Makes a checkpoint of the store durable. May take seconds; entries are applied meanwhile.
@@ -33,8 +37,10 @@ pub struct Completion(pub(crate) Done);
 
 #[derive(Debug)]
 pub(crate) enum Done {
-    LogSynced(Result<Offset, WalError>),
-    LogTrimmed(Result<(), WalError>),
+    LogSynced(SyncDone),
+    SegmentStarted(Box<SegmentDone>),
+    LogPrepared(PrepareDone),
+    LogTrimmed(TrimDone),
     Flushed(Result<Offset, StoreError>),
     TermPersisted(Term, Result<(), TermError>),
 }
@@ -68,6 +74,8 @@ impl Completion {
     pub fn kind(&self) -> OperationKind {
         match self.0 {
             Done::LogSynced(_) => OperationKind::SyncLog,
+            Done::SegmentStarted(_) => OperationKind::StartSegment,
+            Done::LogPrepared(_) => OperationKind::PrepareLog,
             Done::LogTrimmed(_) => OperationKind::TrimLog,
             Done::Flushed(_) => OperationKind::Flush,
             Done::TermPersisted(..) => OperationKind::PersistTerm,

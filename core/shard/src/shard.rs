@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use oxkeeper_link::{LinkError, Request};
-use oxkeeper_log::{Disk, Preparer, Wal};
+use oxkeeper_log::{Cut, Disk, Wal};
 use oxkeeper_model::{
     Attachment, ClientCommand, Command, NodeId, Offset, Revision, SessionId, Term,
 };
@@ -13,7 +13,6 @@ use oxkeeper_replication::{
 };
 use oxkeeper_state::{Applied, ShardState};
 use oxkeeper_store::KeyValueStore;
-use parking_lot::Mutex;
 
 use crate::batch::{Batch, InFlight, WaitingQuery};
 use crate::checkpoint::Checkpoints;
@@ -35,6 +34,9 @@ const ENTRIES_IN_FLIGHT_MAX: usize = 64;
 /// Queries that wait for an entry, at most, while the shard takes more requests.
 const QUERIES_WAITING_MAX: usize = 65_536;
 
+/// After files of the log could not be prepared, it is tried again so much later.
+const PREPARE_AGAIN_US: u64 = 1_000_000;
+
 /// How far a shard is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -55,7 +57,9 @@ pub struct Shard<D: Disk, S: KeyValueStore> {
     /// Log time of the last entry. Invariant: never goes back, whatever the wall clock does.
     pub(crate) log_ms: i64,
     pub(crate) replica: Replica,
-    pub(crate) log: Arc<Mutex<Wal<D>>>,
+    pub(crate) log: Wal<D>,
+    /// What opening it dropped.
+    pub(crate) log_cut: Option<Cut>,
     pub(crate) term: Arc<dyn TermStore>,
     pub(crate) state: ShardState<S>,
     /// Invariant: empty unless `serves`.
@@ -72,10 +76,10 @@ pub struct Shard<D: Disk, S: KeyValueStore> {
     pub(crate) in_flight: VecDeque<InFlight>,
     /// What the replica is to be told, in order. Empty between steps.
     pub(crate) todo: VecDeque<ReplicaInput>,
-    /// A sync of the log is under way; at most one is.
-    pub(crate) syncing: bool,
-    /// Something was appended since it began.
-    pub(crate) sync_again: bool,
+    /// An entry waits for its place in the log.
+    pub(crate) held_back: bool,
+    /// After a failure to prepare files of the log.
+    pub(crate) prepare_not_before_us: u64,
     /// The term's first entry is applied and the shard has its first records.
     pub(crate) serves: bool,
     pub(crate) stage: Stage,
@@ -138,6 +142,11 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
         self.state.applied()
     }
 
+    /// What the log had lost at its end when it was opened.
+    pub fn log_cut(&self) -> Option<&Cut> {
+        self.log_cut.as_ref()
+    }
+
     /// The state machine, to look at.
     pub fn state(&self) -> &ShardState<S> {
         &self.state
@@ -145,11 +154,6 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
 
     pub fn node(&self) -> NodeId {
         self.options.node
-    }
-
-    /// What makes spare segments for its log; for another thread.
-    pub fn preparer(&self) -> Preparer<D> {
-        self.log.lock().preparer()
     }
 
     fn take(&mut self, input: Input, outputs: &mut Vec<Output>) -> Result<(), ShardError> {
@@ -164,7 +168,7 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
             Input::Request { link, request } => self.request(link, request),
             Input::Heartbeat { sessions } => self.heard(&sessions),
             Input::Completed(Completion(done)) => self.completed(done, outputs)?,
-            Input::Turn { all_heard } => self.turn(all_heard)?,
+            Input::Turn { all_heard } => self.turn(all_heard, outputs)?,
             Input::Stop => self.stage = Stage::Draining,
         }
         Ok(())
@@ -246,12 +250,19 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
                 self.stats.term.set(term.0);
                 self.todo.push_back(ReplicaInput::TermPersisted { term });
             }
-            Done::LogSynced(result) => {
-                self.syncing = false;
-                let offset = result?;
+            Done::LogSynced(done) => {
+                let offset = self.log.finish_sync(done)?;
                 self.todo.push_back(ReplicaInput::Durable { offset });
-                if std::mem::take(&mut self.sync_again) {
-                    self.start_sync(outputs);
+                self.start_sync(outputs);
+            }
+            Done::SegmentStarted(done) => {
+                self.log.finish_segment(*done)?;
+                let offset = self.log.durable();
+                self.todo.push_back(ReplicaInput::Durable { offset });
+            }
+            Done::LogPrepared(done) => {
+                if self.log.finish_prepare(done).is_err() {
+                    self.prepare_not_before_us = self.now.monotonic_us + PREPARE_AGAIN_US;
                 }
             }
             Done::Flushed(result) => {
@@ -259,20 +270,20 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
                 self.state.checkpoint_ended();
                 self.start_trim(offset, outputs);
             }
-            Done::LogTrimmed(result) => {
-                result?;
+            Done::LogTrimmed(done) => {
+                self.log.finish_trim(done)?;
                 self.checkpoints.ended();
             }
         }
         Ok(())
     }
 
-    fn turn(&mut self, all_heard: bool) -> Result<(), ShardError> {
+    fn turn(&mut self, all_heard: bool, outputs: &mut Vec<Output>) -> Result<(), ShardError> {
         self.sessions.observe(self.now.monotonic_ms());
         if self.serves && all_heard && self.stage == Stage::Running && self.may_append() {
             self.collect_own()?;
         }
-        if !self.batch.is_empty() && self.may_append() {
+        if !self.batch.is_empty() && self.may_append() && self.has_place(outputs)? {
             self.todo.push_back(ReplicaInput::Propose);
         }
         Ok(())
@@ -312,8 +323,10 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
     /// What follows from the state of things, whatever the input was.
     fn settle(&mut self, outputs: &mut Vec<Output>) -> Result<(), ShardError> {
         self.found_and_serve(outputs);
-        let close_entry = self.batch.is_full() || self.stage == Stage::Draining;
-        if close_entry && !self.batch.is_empty() && self.serves && self.may_append() {
+        let held_back = std::mem::take(&mut self.held_back);
+        let close_entry = held_back || self.batch.is_full() || self.stage == Stage::Draining;
+        let may = !self.batch.is_empty() && self.serves && self.may_append();
+        if close_entry && may && self.has_place(outputs)? {
             self.todo.push_back(ReplicaInput::Propose);
         }
         self.work_off(outputs)?;
@@ -321,6 +334,7 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
         if self.checkpoints.is_due(self.state.dirty_bytes()) && self.stage == Stage::Running {
             self.start_checkpoint(outputs)?;
         }
+        self.prepare_log(outputs);
         self.drain(outputs)
     }
 

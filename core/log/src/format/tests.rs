@@ -1,64 +1,108 @@
 use super::*;
 
 const HEADER: SegmentHeader = SegmentHeader {
+    uuid: *b"uuid of a shard.",
     generation: 0x1122,
-    salt: 0x0102_0304_0506_0708,
-    base: Offset(41),
+    tag: 0x0102_0304_0506_0708,
+    bytes: 1 << 20,
+    before: LogPoint {
+        offset: Offset(40),
+        term: Term(3),
+        chain: Chain(0x1020_3040_5060_7080),
+    },
     seed: 0xaabb_ccdd,
     starts_log: true,
 };
+const TAG: u64 = 0x7766_5544_3322_1100;
+const PREVIOUS: u32 = 0x3322_1100;
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::error::hex(bytes)
 }
 
 fn record() -> (Vec<u8>, u32) {
     let mut buffer = Vec::new();
     let new = NewRecord {
-        tag: 0x7766_5544,
-        previous_chain: 0x3322_1100,
-        offset: Offset(42),
-        term: Term(3),
-        unsynced: 2,
+        tag: TAG,
+        previous_sum: PREVIOUS,
+        kind: Kind::Entry,
+        point: HEADER.before.after(Offset(41), Term(3), b"hello"),
+        synced: Offset(38),
     };
-    let chain = encode_record(&mut buffer, new, b"hello");
-    (buffer, chain)
+    let sum = encode_record(&mut buffer, new, b"hello");
+    (buffer, sum)
+}
+
+fn decode(bytes: &[u8]) -> Result<RecordHeader, Stop> {
+    let mut header = [0; RECORD_HEADER_BYTES];
+    header.copy_from_slice(&bytes[..RECORD_HEADER_BYTES]);
+    let header = RecordHeader::decode(&header, TAG)?;
+    match sum_of(PREVIOUS, bytes) == header.sum {
+        true => Ok(header),
+        false => Err(Stop::Checksum),
+    }
 }
 
 #[test]
 fn the_segment_header_has_its_golden_bytes() {
-    let block = HEADER.encode();
+    let (block, sum) = HEADER.encode();
     assert_eq!(block.len(), 4096);
     assert_eq!(
-        hex(&block[..64]),
+        hex(&block[..88]),
         concat!(
-            "6f786b2d77616c0a010000000100000022110000000000000807060504030201",
-            "2900000000000000ddccbbaa00000000000000000000000000000000305ab4e2"
+            "6f786b2d77616c0a0200000001000000",
+            "75756964206f6620612073686172642e",
+            "22110000000000000807060504030201",
+            "00001000000000002800000000000000",
+            "03000000000000008070605040302010",
+            "ddccbbaa",
+            "3b17ba03"
         )
     );
-    assert!(block[64..].iter().all(|&byte| byte == 0));
+    assert_eq!(hex(&sum.to_le_bytes()), hex(&block[84..88]));
+    assert!(block[88..].iter().all(|&byte| byte == 0));
 }
 
 #[test]
 fn the_record_has_its_golden_bytes() {
-    let (bytes, chain) = record();
+    let (bytes, sum) = record();
     assert_eq!(
         hex(&bytes),
         concat!(
-            "44556677050000002a0000000000000003000000000000000200000000000000",
-            "f8d18ff03392c384",
+            "00112233445566770500000000000000",
+            "29000000000000000300000000000000",
+            "26000000000000004106818a2545cac5",
+            "49ebe759b1a46f37",
             "68656c6c6f000000"
         )
     );
-    assert_eq!(hex(&chain.to_le_bytes()), "3392c384");
+    assert_eq!(hex(&sum.to_le_bytes()), hex(&bytes[52..56]));
+}
+
+#[test]
+fn the_end_record_has_its_golden_bytes() {
+    let bytes = encode_end(TAG, PREVIOUS, HEADER.before, 0x1123);
+    assert_eq!(bytes.len() as u64, END_RECORD_BYTES);
+    assert_eq!(
+        hex(&bytes),
+        concat!(
+            "00112233445566770800000001000000",
+            "29000000000000000300000000000000",
+            "28000000000000008070605040302010",
+            "d49b47d00dc5aa42",
+            "2311000000000000"
+        )
+    );
+    let header = decode(&bytes).expect("it was just encoded");
+    assert_eq!((header.kind, header.offset), (Kind::End, Offset(41)));
 }
 
 #[test]
 fn headers_survive_the_round_trip_and_no_flipped_bit_does() {
-    let mut block = HEADER.encode();
-    let (header, tag) = SegmentHeader::decode(&block).expect("it was just encoded");
-    assert_eq!(header, HEADER);
-    assert_eq!(tag, u32_at(&block, TAG_AT));
+    let (mut block, sum) = HEADER.encode();
+    let decoded = SegmentHeader::decode(&block);
+    assert_eq!(decoded, Ok((HEADER, sum)));
+    assert_eq!(HEADER.base(), Offset(41));
     for bit in 0..block.len() * 8 {
         block[bit / 8] ^= 1 << (bit % 8);
         assert!(SegmentHeader::decode(&block).is_err(), "bit {bit}");
@@ -68,41 +112,52 @@ fn headers_survive_the_round_trip_and_no_flipped_bit_does() {
 
 #[test]
 fn records_survive_the_round_trip_and_no_flipped_bit_does() {
-    let (mut bytes, chain) = record();
-    let check = |bytes: &[u8]| {
-        let mut header = [0; RECORD_HEADER_BYTES];
-        header.copy_from_slice(&bytes[..RECORD_HEADER_BYTES]);
-        let header = RecordHeader::decode(&header, 0x7766_5544)?;
-        if chain_of(0x3322_1100, bytes) != header.chain {
-            return Err(Stop::Chain);
-        }
-        Ok(header)
-    };
-    let header = check(&bytes).expect("it was just encoded");
-    assert_eq!(header.offset, Offset(42));
-    assert_eq!(header.term, Term(3));
-    assert_eq!(header.payload_bytes, 5);
+    let (mut bytes, sum) = record();
+    let header = decode(&bytes).expect("it was just encoded");
+    let point = HEADER.before.after(Offset(41), Term(3), b"hello");
+    assert_eq!(header.point(), point);
+    assert_eq!((header.kind, header.payload_bytes), (Kind::Entry, 5));
     assert_eq!(header.record_bytes(), bytes.len());
-    assert_eq!(header.durable_before(), Offset(39));
-    assert_eq!(header.chain, chain);
+    assert_eq!(header.proves(), Offset(38));
+    assert_eq!(header.sum, sum);
     for bit in 0..bytes.len() * 8 {
         bytes[bit / 8] ^= 1 << (bit % 8);
-        assert!(check(&bytes).is_err(), "bit {bit}");
+        assert!(decode(&bytes).is_err(), "bit {bit}");
         bytes[bit / 8] ^= 1 << (bit % 8);
     }
 }
 
 #[test]
-fn the_chain_depends_on_every_record_before() {
-    let (bytes, chain) = record();
-    assert_ne!(chain_of(0x3322_1101, &bytes), chain);
+fn the_sum_depends_on_every_record_before() {
+    let (bytes, sum) = record();
+    assert_ne!(sum_of(PREVIOUS + 1, &bytes), sum);
 }
 
 #[test]
-fn a_later_version_is_named() {
-    let mut block = HEADER.encode();
-    block[8] = 2;
-    assert_eq!(SegmentHeader::decode(&block), Err(BadHeader::Version(2)));
+fn other_versions_are_named() {
+    let (mut block, _) = HEADER.encode();
+    for version in [1, 3] {
+        block[8] = version;
+        let bad = BadHeader::Version(u32::from(version));
+        assert_eq!(SegmentHeader::decode(&block), Err(bad));
+    }
+}
+
+#[test]
+fn what_is_whole_but_unknown_is_told_from_what_is_torn() {
+    let change = |at: usize, value: u32| {
+        let (mut bytes, _) = record();
+        bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        let sum = crc32c(&bytes[..RECORD_SUM_AT]);
+        bytes[RECORD_SUM_AT..CHAINED_SUM_AT].copy_from_slice(&sum.to_le_bytes());
+        decode(&bytes).expect_err("it is not known")
+    };
+    let limit = ENTRY_BYTES_MAX as u32;
+    assert_eq!(change(8, limit + 1), Stop::UnknownLength(limit + 1));
+    assert_eq!(change(12, 2), Stop::UnknownKind(2));
+    assert_eq!(change(12, KIND_END), Stop::UnknownLength(5));
+    assert!(change(12, 2).is_unknown() && !change(12, 2).may_be_torn());
+    assert!(!Stop::Checksum.is_unknown() && Stop::Checksum.may_be_torn());
 }
 
 #[test]

@@ -6,10 +6,13 @@ use oxkeeper_model::limits::ENTRY_BYTES_MAX;
 use oxkeeper_model::{Offset, Term};
 
 use super::{fill, offsets, payload, read_all, small};
-use crate::{Disk, FileDisk, MemoryDisk, Wal, WalError, dump_disk};
+use crate::{
+    Chain, Class, Disk, FileDisk, LogPoint, MemoryDisk, Severity, Wal, WalError, dump_disk,
+};
 
 fn open<D: Disk>(disk: &Arc<D>) -> Wal<D> {
-    let wal = Wal::open(disk.clone(), small()).expect("the log opens");
+    let (wal, cut) = Wal::open(disk.clone(), small()).expect("the log opens");
+    assert_eq!(cut, None);
     wal.check();
     wal
 }
@@ -17,6 +20,15 @@ fn open<D: Disk>(disk: &Arc<D>) -> Wal<D> {
 fn names<D: Disk>(disk: &Arc<D>, suffix: &str) -> usize {
     let names = disk.list().expect("the folder lists");
     names.iter().filter(|name| name.ends_with(suffix)).count()
+}
+
+/// Where a snapshot may have ended.
+fn point(offset: u64, term: u64) -> LogPoint {
+    LogPoint {
+        offset: Offset(offset),
+        term: Term(term),
+        chain: Chain(offset * 1000 + term),
+    }
 }
 
 macro_rules! on_both_disks {
@@ -39,7 +51,7 @@ macro_rules! on_both_disks {
 }
 
 on_both_disks! {
-    a_new_log_is_empty_and_starts_at_any_offset
+    a_new_log_is_empty_and_starts_where_it_is_told
     entries_come_back_in_order_after_reopening
     an_entry_must_follow_the_last
     a_record_larger_than_a_segment_has_a_segment_of_its_own
@@ -49,18 +61,20 @@ on_both_disks! {
     truncation_drops_the_tail_and_the_log_goes_on_in_a_later_term
     truncation_before_the_first_entry_empties_the_log
     a_dump_shows_every_record_and_why_the_log_ends
-    the_preparer_makes_spares_that_the_log_uses
+    spares_are_made_when_the_segment_is_half_used
 }
 
-fn a_new_log_is_empty_and_starts_at_any_offset<D: Disk>(disk: Arc<D>) {
+fn a_new_log_is_empty_and_starts_where_it_is_told<D: Disk>(disk: Arc<D>) {
     let mut wal = open(&disk);
     assert_eq!((wal.first(), wal.last()), (None, None));
     assert_eq!(wal.durable(), Offset(0));
     assert_eq!(wal.sync().expect("nothing to do"), Offset(0));
+    wal.reset(point(16, 2)).expect("an empty log");
+    assert_eq!(wal.last_point(), point(16, 2));
     fill(&mut wal, 17..=19, 2, 10);
     assert_eq!(wal.first(), Some(Offset(17)));
     assert_eq!(wal.last(), Some((Offset(19), Term(2))));
-    assert_eq!(wal.durable(), Offset(0));
+    assert_eq!(wal.durable(), Offset(16));
     assert_eq!(wal.sync().expect("synced"), Offset(19));
     assert_eq!(wal.durable(), Offset(19));
     wal.check();
@@ -102,11 +116,16 @@ fn entries_come_back_in_order_after_reopening<D: Disk>(disk: Arc<D>) {
 fn an_entry_must_follow_the_last<D: Disk>(disk: Arc<D>) {
     let mut wal = open(&disk);
     let refused = |wal: &mut Wal<D>, offset, term| {
-        let result = wal.append(Offset(offset), Term(term), b"");
-        assert!(matches!(result, Err(WalError::OutOfOrder { .. })));
+        let result = wal.append(Offset(offset), Term(term), b"", Class::Client);
+        let error = result.expect_err("it does not follow");
+        assert!(matches!(error, WalError::OutOfOrder { .. }));
+        assert_eq!(error.severity(), Severity::Caller);
     };
     refused(&mut wal, 0, 1);
+    refused(&mut wal, 2, 1);
     refused(&mut wal, u64::MAX, 1);
+    wal.reset(point(4, 2)).expect("an empty log");
+    refused(&mut wal, 5, 1);
     fill(&mut wal, 5..=6, 3, 10);
     refused(&mut wal, 6, 3);
     refused(&mut wal, 8, 3);
@@ -120,7 +139,7 @@ fn a_record_larger_than_a_segment_has_a_segment_of_its_own<D: Disk>(disk: Arc<D>
     let mut wal = open(&disk);
     fill(&mut wal, 1..=1, 1, 10);
     fill(&mut wal, 2..=2, 1, 100_000);
-    fill(&mut wal, 3..=3, 1, 10);
+    fill(&mut wal, 3..=3, 1, 5_000);
     wal.sync().expect("synced");
     wal.check();
     assert_eq!(names(&disk, ".wal"), 3);
@@ -135,10 +154,13 @@ fn a_record_larger_than_a_segment_has_a_segment_of_its_own<D: Disk>(disk: Arc<D>
 fn the_largest_entry_fits_and_a_larger_one_is_refused<D: Disk>(disk: Arc<D>) {
     let mut wal = open(&disk);
     let mut entry = vec![7; ENTRY_BYTES_MAX + 1];
-    let result = wal.append(Offset(1), Term(1), &entry);
-    assert!(matches!(result, Err(WalError::TooLarge { .. })));
+    let result = wal.append(Offset(1), Term(1), &entry, Class::Client);
+    let error = result.expect_err("it is too large");
+    assert!(matches!(error, WalError::TooLarge { .. }));
+    assert_eq!(error.severity(), Severity::Caller);
     entry.pop();
-    wal.append(Offset(1), Term(1), &entry).expect("it fits");
+    wal.append(Offset(1), Term(1), &entry, Class::Client)
+        .expect("it fits");
     wal.sync().expect("synced");
     drop(wal);
     assert!(read_all(&open(&disk))[0].payload == entry);
@@ -204,14 +226,19 @@ fn truncation_drops_the_tail_and_the_log_goes_on_in_a_later_term<D: Disk>(disk: 
 
 fn truncation_before_the_first_entry_empties_the_log<D: Disk>(disk: Arc<D>) {
     let mut wal = open(&disk);
+    wal.reset(point(9, 1)).expect("an empty log");
     fill(&mut wal, 10..=40, 1, 500);
+    let error = wal.truncate_after(Offset(8)).expect_err("it is not known");
+    assert!(matches!(error, WalError::Trimmed { first: Offset(10) }));
     wal.truncate_after(Offset(9)).expect("truncated");
     wal.check();
     assert_eq!((wal.first(), wal.last()), (None, None));
-    assert_eq!(wal.durable(), Offset(0));
+    assert_eq!(wal.durable(), Offset(9));
     drop(wal);
     let mut wal = open(&disk);
     assert_eq!((wal.first(), wal.last()), (None, None));
+    assert_eq!(wal.last_point(), point(9, 1));
+    wal.reset(point(999, 1)).expect("emptied");
     fill(&mut wal, 1000..=1001, 1, 10);
     wal.sync().expect("synced");
     wal.check();
@@ -230,24 +257,24 @@ fn a_dump_shows_every_record_and_why_the_log_ends<D: Disk>(disk: Arc<D>) {
     assert_eq!(dumped.records, 20);
     assert_eq!(dumped.last, Some((Offset(20), Term(3))));
     assert!(dumped.damage.is_empty());
-    assert!(text.contains("offset 1 term 3 bytes 500 at 4096 crc "));
+    assert!(text.contains("offset 1 term 3 bytes 500 at 4096 synced 0 chain "));
     assert!(text.contains("offset 20 term 3 bytes 500 at "));
     assert!(text.contains(": nothing was written here"), "{text}");
 }
 
-fn the_preparer_makes_spares_that_the_log_uses<D: Disk>(disk: Arc<D>) {
+fn spares_are_made_when_the_segment_is_half_used<D: Disk>(disk: Arc<D>) {
     let mut wal = open(&disk);
-    let preparer = wal.preparer();
-    let thread = std::thread::spawn(move || preparer.run());
-    while wal.spares() == 0 {
-        std::thread::yield_now();
-    }
-    fill(&mut wal, 1..=40, 1, 500);
+    assert!(wal.start_prepare().is_none(), "an idle log takes nothing");
+    fill(&mut wal, 1..=1, 1, 500);
+    let job = wal.start_prepare().expect("half of the segment is used");
+    assert!(wal.start_prepare().is_none(), "one at a time");
+    wal.finish_prepare(job.run()).expect("prepared");
+    assert_eq!(wal.spares(), 1);
+    assert!(wal.start_prepare().is_none(), "one is enough");
+    fill(&mut wal, 2..=10, 1, 500);
+    assert_eq!((wal.spares(), names(&disk, ".spare")), (0, 0), "it is used");
     wal.sync().expect("synced");
-    let written = offsets(&wal);
     drop(wal);
-    let ended = thread.join().expect("no panic");
-    ended.expect("it ends with the log");
-    assert_eq!(offsets(&open(&disk)), written);
+    assert_eq!(offsets(&open(&disk)), (1..=10).collect::<Vec<_>>());
     assert_eq!(names(&disk, ".tmp"), 0);
 }

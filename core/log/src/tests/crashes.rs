@@ -6,7 +6,7 @@ use oxkeeper_model::{Offset, Term};
 
 use super::{fill, offsets, open, payload, try_open};
 use crate::format::{RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, record_bytes};
-use crate::{Disk, FileDisk, MemoryDisk, Wal, WalError, WalOptions};
+use crate::{Class, Cut, Disk, FileDisk, MemoryDisk, Wal, WalError, WalOptions};
 
 const FIRST_FILE: &str = "0000000000000001.wal";
 
@@ -65,7 +65,6 @@ fn a_record_that_was_cut_never_comes_back() {
     fill(&mut wal, 1..=9, 1, 100);
     wal.sync().expect("synced");
     fill(&mut wal, 10..=11, 1, 100);
-    wal.flush().expect("flushed");
     drop(wal);
     let torn = changed(&disk, |content| content[start_of(9)] ^= 1);
     let mut wal = open(&torn);
@@ -193,10 +192,16 @@ fn a_bad_segment_header_is_named_and_a_later_version_too() {
     let bad = changed(&ten(), |content| content[20] ^= 1);
     let error = try_open(&bad).expect_err("the header is bad");
     assert!(matches!(error, WalError::Damaged { position: 0, .. }));
-    let later = changed(&ten(), |content| content[8] = 2);
-    let error = try_open(&later).expect_err("version 2");
-    assert!(matches!(error, WalError::UnknownVersion { version: 2, .. }));
-    assert!(error.to_string().contains(FIRST_FILE));
+    for (version, says) in [
+        (1, "before version 2 cannot be read"),
+        (3, "a later version"),
+    ] {
+        let other = changed(&ten(), |content| content[8] = version);
+        let error = try_open(&other).expect_err("another version");
+        assert!(matches!(error, WalError::UnknownVersion { .. }));
+        let text = error.to_string();
+        assert!(text.contains(FIRST_FILE) && text.contains(says), "{text}");
+    }
 }
 
 #[test]
@@ -225,8 +230,7 @@ fn a_failed_sync_poisons_the_log() {
     disk.heal();
     assert_eq!(wal.durable(), Offset(10));
     assert!(matches!(wal.sync(), Err(WalError::Poisoned)));
-    assert!(matches!(wal.flush(), Err(WalError::Poisoned)));
-    let append = wal.append(Offset(12), Term(1), b"");
+    let append = wal.append(Offset(12), Term(1), b"", Class::Own);
     assert!(matches!(append, Err(WalError::Poisoned)));
     let trim = wal.trim_below(Offset(5));
     assert!(matches!(trim, Err(WalError::Poisoned)));
@@ -239,9 +243,10 @@ fn a_failed_write_poisons_the_log() {
     let disk = ten();
     let mut wal = open(&disk);
     disk.fail_writes_after(0);
-    fill(&mut wal, 11..=11, 1, 100);
-    assert!(matches!(wal.sync(), Err(WalError::Io { .. })));
+    let append = wal.append(Offset(11), Term(1), &payload(11, 1, 100), Class::Own);
+    assert!(matches!(append, Err(WalError::Io { .. })));
     disk.heal();
+    assert_eq!(wal.last(), Some((Offset(10), Term(1))));
     assert!(matches!(wal.sync(), Err(WalError::Poisoned)));
     drop(wal);
     assert_eq!(open(&disk).last(), Some((Offset(10), Term(1))));
@@ -284,11 +289,15 @@ fn opening_syncs_once_and_an_idle_sync_does_nothing() {
 #[test]
 fn a_file_cut_short_or_flipped_on_the_real_disk_is_told_apart() {
     let dir = tempfile::tempdir().expect("a folder");
-    let open = || -> Result<Wal<FileDisk>, WalError> {
+    let open = || -> Result<(Wal<FileDisk>, Option<Cut>), WalError> {
         let disk = FileDisk::new(dir.path()).expect("a folder");
-        Wal::open(Arc::new(disk), WalOptions::default())
+        let options = WalOptions {
+            reserve_bytes: 0,
+            ..WalOptions::default()
+        };
+        Wal::open(Arc::new(disk), options)
     };
-    let mut wal = open().expect("the log opens");
+    let (mut wal, _) = open().expect("the log opens");
     for offset in 1..=10 {
         fill(&mut wal, offset..=offset, 1, 100);
         wal.sync().expect("synced");
@@ -297,8 +306,16 @@ fn a_file_cut_short_or_flipped_on_the_real_disk_is_told_apart() {
     let path = dir.path().join(FIRST_FILE);
     let whole = std::fs::read(&path).expect("read");
     std::fs::write(&path, &whole[..start_of(9) + RECORD_HEADER_BYTES]).expect("written");
-    let wal = open().expect("a torn tail");
+    let text = open()
+        .expect_err("no crash makes a file shorter")
+        .to_string();
+    assert!(text.contains("the file had 65536 bytes"), "{text}");
+    let mut torn = whole.clone();
+    torn[start_of(9) + RECORD_HEADER_BYTES..start_of(10)].fill(0);
+    std::fs::write(&path, &torn).expect("written");
+    let (wal, cut) = open().expect("a torn tail");
     assert_eq!(wal.last(), Some((Offset(9), Term(1))));
+    assert_eq!(cut.expect("it is said").file, path.display().to_string());
     drop(wal);
     let mut bad = whole.clone();
     bad[start_of(3) + 60] ^= 8;
@@ -308,7 +325,8 @@ fn a_file_cut_short_or_flipped_on_the_real_disk_is_told_apart() {
     assert!(text.contains(&path.display().to_string()), "{text}");
     assert!(text.contains(&start_of(3).to_string()), "{text}");
     std::fs::write(&path, &whole).expect("written");
-    let wal = open().expect("whole again");
+    let (wal, cut) = open().expect("whole again");
+    assert_eq!(cut, None);
     let mut reader = wal.reader(Offset(10)).expect("it is there");
     let record = reader.next().expect("whole").expect("entry 10");
     assert_eq!(record.payload, payload(10, 1, 100));
@@ -333,7 +351,7 @@ fn a_truncation_interrupted_twice_happened_or_did_not() {
                 drop(wal);
                 disk.heal();
                 disk.fail_changes_after(calls_at_open);
-                drop(try_open(&disk));
+                let _ = try_open(&disk);
                 disk.crash(seed);
                 match offsets(&open(&disk)).len() {
                     40 => whole += 1,

@@ -12,6 +12,8 @@ use crate::{Disk, MemoryDisk, WalError};
 
 const IMAGES: u64 = 60_000;
 const INPUTS: u64 = 60_000;
+/// The fields of a segment's header.
+const HEADER_BYTES: usize = 88;
 const TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Every payload that was ever appended, by offset.
@@ -24,7 +26,7 @@ fn image(seed: u64) -> (MemoryDisk, History) {
     let mut wal = open(&disk);
     let mut history = History::new();
     for term in 1..=8 {
-        let next = wal.last().map_or(1, |(last, _)| last.0 + 1);
+        let next = wal.last_point().offset.0 + 1;
         let bytes = 10 + random.below(400) as usize;
         let until = next + random.below(12);
         fill(&mut wal, next..=until, term, bytes);
@@ -141,11 +143,12 @@ fn arbitrary_bytes_never_panic() {
 #[test]
 fn repaired_checksums_let_arbitrary_bytes_become_entries() {
     // Otherwise the run above would show nothing about what stands behind the checksums.
-    let mut data = vec![0; 1 + 64 + 600];
+    let mut data = vec![0; 1 + HEADER_BYTES + 600];
     data[0] = 4 | 8 | 16 | 32 | 64;
     data[1 + 12] = 1;
-    data[1 + 32] = 9;
-    data[1 + 64 + 4] = 100;
+    data[1 + 40] = 77;
+    data[1 + 56] = 8;
+    data[1 + HEADER_BYTES + 8] = 100;
     let disk = crate::fuzzing::disk_of(&data);
     let mut offsets = Vec::new();
     let error = examine_disk(&disk, |offset, _, _| offsets.push(offset.0));
@@ -162,7 +165,7 @@ fn the_examination_notices_damage() {
     let name = names.iter().find(|name| name.ends_with(".wal"));
     let name = name.expect("a segment");
     let mut content = disk.content(name).expect("listed");
-    content[4096 + 45] ^= 1;
+    content[4096 + 60] ^= 1;
     disk.put(name, content);
     let error = examine_disk(&disk, |_, _, _| ());
     assert!(matches!(error, Some(WalError::Damaged { .. })), "{error:?}");

@@ -2,6 +2,7 @@
 
 mod contract;
 mod crashes;
+mod cuts;
 mod fuzz;
 mod readers;
 mod schedules;
@@ -10,22 +11,31 @@ use std::sync::Arc;
 
 use oxkeeper_model::{Offset, Term};
 
-use crate::{Disk, LogRecord, MemoryDisk, Wal, WalError, WalOptions};
+use crate::{Class, Cut, Disk, LogRecord, MemoryDisk, Wal, WalError, WalOptions};
 
 pub(crate) fn small() -> WalOptions {
     WalOptions {
         segment_bytes: 8192,
         recycle_segments: 2,
         prepare_segments: 1,
+        reserve_bytes: 0,
+        ..WalOptions::default()
     }
 }
 
 pub(crate) fn open(disk: &MemoryDisk) -> Wal<MemoryDisk> {
-    try_open(disk).expect("the log opens")
+    try_open(disk).expect("the log opens").0
 }
 
-pub(crate) fn try_open(disk: &MemoryDisk) -> Result<Wal<MemoryDisk>, WalError> {
+type Opened = (Wal<MemoryDisk>, Option<Cut>);
+
+pub(crate) fn try_open(disk: &MemoryDisk) -> Result<Opened, WalError> {
     Wal::open(Arc::new(disk.clone()), small())
+}
+
+/// What opening says was cut.
+pub(crate) fn cut_of(disk: &MemoryDisk) -> Option<Cut> {
+    try_open(disk).expect("the log opens").1
 }
 
 /// A payload that tells which entry it is of.
@@ -43,7 +53,8 @@ pub(crate) fn fill<D: Disk>(
     bytes: usize,
 ) {
     for offset in offsets {
-        wal.append(Offset(offset), Term(term), &payload(offset, term, bytes))
+        let payload = payload(offset, term, bytes);
+        wal.append(Offset(offset), Term(term), &payload, Class::Client)
             .expect("the entry follows");
     }
 }
