@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use oxkeeper_model::{
-    Acl, AclEntry, Attachment, Children, ClientCommand, Command, Create, Entry, Head, Identity,
-    Lifetime, NativeFields, Path, Record, Revision, SeedRecord, SessionId, SessionWrite, Term,
-    TreeOp, WriteSeq,
+    Acl, AclEntry, Attachment, Children, ClientCommand, Command, Create, Digest, Entry,
+    FeatureLevel, Head, Identity, Lifetime, NativeFields, Nonce, Offset, Path, Record, Revision,
+    SeedRecord, SessionId, SessionWrite, Term, TreeOp, WriteSeq,
 };
 use oxkeeper_proto::log::v1 as proto;
 use prost::Message;
@@ -21,7 +21,8 @@ pub fn decode(bytes: &Bytes) -> Result<Entry, FormatError> {
     }
     Ok(Entry {
         term: Term(entry.term),
-        at_ms: entry.at_ms,
+        wall_ms: entry.wall_ms,
+        elapsed_ms: entry.elapsed_ms,
         commands: entry
             .commands
             .into_iter()
@@ -48,17 +49,21 @@ fn command(command: proto::Command) -> Result<Command, FormatError> {
             Kind::TermStart(proto::TermStart {}) => Command::TermStart,
             Kind::Write(write) => Command::Client(ClientCommand::Write(session_write(write)?)),
             Kind::OpenSession(open) => Command::Client(ClientCommand::OpenSession {
+                nonce: Nonce(open.nonce),
                 timeout_ms: open.timeout_ms,
             }),
             Kind::Attach(attach) => Command::Client(ClientCommand::Attach {
                 session: SessionId(attach.session),
                 password: fixed(&attach.password, "the password has not 16 bytes")?,
+                replaces: Attachment(attach.replaces),
+                nonce: Nonce(attach.nonce),
                 timeout_ms: attach.timeout_ms,
             }),
             Kind::CloseSession(close) => Command::Client(ClientCommand::CloseSession {
                 session: SessionId(close.session),
                 attachment: Attachment(close.attachment),
                 seq: WriteSeq(close.seq),
+                follows: WriteSeq(close.follows),
             }),
             Kind::ExpireSession(expire) => Command::ExpireSession {
                 session: SessionId(expire.session),
@@ -66,6 +71,24 @@ fn command(command: proto::Command) -> Result<Command, FormatError> {
             },
             Kind::Reap(reap) => Command::Reap {
                 path: Path::from(reap.path),
+            },
+            Kind::Acknowledge(acknowledge) => Command::Acknowledge {
+                sessions: acknowledge
+                    .sessions
+                    .into_iter()
+                    .map(|each| {
+                        let attachment = Attachment(each.attachment);
+                        (SessionId(each.session), attachment, WriteSeq(each.up_to))
+                    })
+                    .collect(),
+            },
+            Kind::Time(proto::Time {}) => Command::Time,
+            Kind::Checksum(checksum) => Command::Checksum {
+                offset: Offset(checksum.offset),
+                digest: Digest(checksum.digest),
+            },
+            Kind::FeatureLevel(raise) => Command::FeatureLevel {
+                level: FeatureLevel(raise.level),
             },
         },
     )
@@ -80,6 +103,7 @@ fn session_write(write: proto::SessionWrite) -> Result<SessionWrite, FormatError
         session: SessionId(write.session),
         attachment: Attachment(write.attachment),
         seq: WriteSeq(write.seq),
+        follows: WriteSeq(write.follows),
         acknowledged: WriteSeq(write.acknowledged),
         identities: write
             .identities
@@ -158,6 +182,7 @@ fn seed_record(seed: proto::SeedRecord) -> Result<SeedRecord, FormatError> {
             last_change: Revision(seed.children_last_change),
         },
         lifetime: lifetime(seed.lifetime, seed.ttl_ms)?,
+        idle_since_ms: seed.idle_since_ms,
         value_bytes,
         native: seed.native.map(|native| Box::new(native_fields(native))),
     };

@@ -7,23 +7,40 @@ use oxkeeper_model::{
 };
 
 use crate::FORMAT_VERSION;
-use crate::varint::{put as varint, zigzag};
+use crate::out::{Count, Out};
+use crate::varint::zigzag;
 
 const VARINT: u32 = 0;
 const FIXED64: u32 = 1;
 const LENGTH_DELIMITED: u32 = 2;
 
+/// What an entry has besides its commands, at most: four numbers with their keys.
+pub const ENTRY_HEADER_BYTES_MAX: usize = 4 * 11;
+
 /// Appends the entry to `out`, whose capacity the caller reuses.
 pub fn encode(entry: &Entry, out: &mut Vec<u8>) {
     uint(out, 1, u64::from(FORMAT_VERSION));
     uint(out, 2, entry.term.0);
-    sint(out, 3, entry.at_ms);
+    sint(out, 3, entry.wall_ms);
     for each in &entry.commands {
-        message(out, 4, |out| command(out, each));
+        entry_command(out, each);
     }
+    uint(out, 5, entry.elapsed_ms);
 }
 
-fn command(out: &mut Vec<u8>, command: &Command) {
+/// Bytes that a command takes in an entry, without encoding it. With [`ENTRY_HEADER_BYTES_MAX`] they
+/// say whether the log would take it.
+pub fn encoded_len(command: &Command) -> usize {
+    let mut count = Count::default();
+    entry_command(&mut count, command);
+    count.bytes()
+}
+
+fn entry_command(out: &mut impl Out, each: &Command) {
+    message(out, 4, |out| command(out, each));
+}
+
+fn command(out: &mut impl Out, command: &Command) {
     match command {
         Command::Genesis { secret, seed } => message(out, 1, |out| {
             bytes(out, 1, secret);
@@ -41,37 +58,61 @@ fn command(out: &mut Vec<u8>, command: &Command) {
             uint(out, 2, attachment.0);
         }),
         Command::Reap { path } => message(out, 8, |out| string(out, 1, path)),
+        Command::Acknowledge { sessions } => message(out, 9, |out| {
+            for (session, attachment, up_to) in sessions {
+                message(out, 1, |out| {
+                    session_id(out, 1, *session);
+                    uint(out, 2, attachment.0);
+                    uint(out, 3, up_to.0);
+                });
+            }
+        }),
+        Command::Time => message(out, 10, |_| {}),
+        Command::Checksum { offset, digest } => message(out, 11, |out| {
+            uint(out, 1, offset.0);
+            fixed64(out, 2, digest.0);
+        }),
+        Command::FeatureLevel { level } => {
+            message(out, 12, |out| uint(out, 1, u64::from(level.0)));
+        }
     }
 }
 
-fn client_command(out: &mut Vec<u8>, command: &ClientCommand) {
+fn client_command(out: &mut impl Out, command: &ClientCommand) {
     match command {
         ClientCommand::Write(write) => message(out, 3, |out| session_write(out, write)),
-        ClientCommand::OpenSession { timeout_ms } => {
-            message(out, 4, |out| uint(out, 1, u64::from(*timeout_ms)));
-        }
+        ClientCommand::OpenSession { nonce, timeout_ms } => message(out, 4, |out| {
+            uint(out, 1, u64::from(*timeout_ms));
+            fixed64(out, 2, nonce.0);
+        }),
         ClientCommand::Attach {
             session,
             password,
+            replaces,
+            nonce,
             timeout_ms,
         } => message(out, 5, |out| {
             session_id(out, 1, *session);
             bytes(out, 2, password);
             uint(out, 3, u64::from(*timeout_ms));
+            uint(out, 4, replaces.0);
+            fixed64(out, 5, nonce.0);
         }),
         ClientCommand::CloseSession {
             session,
             attachment,
             seq,
+            follows,
         } => message(out, 6, |out| {
             session_id(out, 1, *session);
             uint(out, 2, attachment.0);
             uint(out, 3, seq.0);
+            uint(out, 4, follows.0);
         }),
     }
 }
 
-fn session_write(out: &mut Vec<u8>, write: &SessionWrite) {
+fn session_write(out: &mut impl Out, write: &SessionWrite) {
     session_id(out, 1, write.session);
     uint(out, 2, write.attachment.0);
     uint(out, 3, write.seq.0);
@@ -82,9 +123,10 @@ fn session_write(out: &mut Vec<u8>, write: &SessionWrite) {
     for each in &write.ops {
         message(out, 6, |out| tree_op(out, each));
     }
+    uint(out, 7, write.follows.0);
 }
 
-fn tree_op(out: &mut Vec<u8>, op: &TreeOp) {
+fn tree_op(out: &mut impl Out, op: &TreeOp) {
     match op {
         TreeOp::Create(create) => message(out, 1, |out| {
             string(out, 1, &create.path);
@@ -133,7 +175,7 @@ fn tree_op(out: &mut Vec<u8>, op: &TreeOp) {
     }
 }
 
-fn seed_record(out: &mut Vec<u8>, seed: &SeedRecord) {
+fn seed_record(out: &mut impl Out, seed: &SeedRecord) {
     let head = &seed.record.head;
     string(out, 1, &seed.path);
     uint(out, 2, head.created_revision.0);
@@ -155,9 +197,10 @@ fn seed_record(out: &mut Vec<u8>, seed: &SeedRecord) {
     if let Some(native) = &head.native {
         message(out, 17, |out| native_fields(out, native));
     }
+    uint(out, 18, head.idle_since_ms);
 }
 
-fn native_fields(out: &mut Vec<u8>, native: &NativeFields) {
+fn native_fields(out: &mut impl Out, native: &NativeFields) {
     for (field, text) in [(1, &native.client_identity), (2, &native.partition_key)] {
         if let Some(text) = text {
             delimited(out, field, text.as_bytes());
@@ -171,12 +214,12 @@ fn native_fields(out: &mut Vec<u8>, native: &NativeFields) {
     }
 }
 
-fn identity(out: &mut Vec<u8>, identity: &Identity) {
+fn identity(out: &mut impl Out, identity: &Identity) {
     string(out, 1, &identity.scheme);
     string(out, 2, &identity.id);
 }
 
-fn acl_entries(out: &mut Vec<u8>, field: u32, acl: &[AclEntry]) {
+fn acl_entries(out: &mut impl Out, field: u32, acl: &[AclEntry]) {
     for each in acl {
         message(out, field, |out| {
             sint(out, 1, i64::from(each.permissions));
@@ -197,75 +240,62 @@ fn lifetime_fields(lifetime: Lifetime) -> (u64, u64) {
 
 // The protobuf encoding. Fields with their default value are left out, as proto3 does.
 
-fn key(out: &mut Vec<u8>, field: u32, wire_type: u32) {
-    varint(out, u64::from(field << 3 | wire_type));
+fn key(out: &mut impl Out, field: u32, wire_type: u32) {
+    out.varint(u64::from(field << 3 | wire_type));
 }
 
-fn uint(out: &mut Vec<u8>, field: u32, value: u64) {
+fn uint(out: &mut impl Out, field: u32, value: u64) {
     if value != 0 {
         key(out, field, VARINT);
-        varint(out, value);
+        out.varint(value);
     }
 }
 
-fn sint(out: &mut Vec<u8>, field: u32, value: i64) {
+fn sint(out: &mut impl Out, field: u32, value: i64) {
     uint(out, field, zigzag(value));
 }
 
-fn optional_sint(out: &mut Vec<u8>, field: u32, value: Option<i32>) {
+fn optional_sint(out: &mut impl Out, field: u32, value: Option<i32>) {
     if let Some(value) = value {
         key(out, field, VARINT);
-        varint(out, zigzag(i64::from(value)));
+        out.varint(zigzag(i64::from(value)));
     }
 }
 
-fn session_id(out: &mut Vec<u8>, field: u32, session: SessionId) {
-    if session.0 != 0 {
+fn fixed64(out: &mut impl Out, field: u32, value: u64) {
+    if value != 0 {
         key(out, field, FIXED64);
-        out.extend_from_slice(&session.0.to_le_bytes());
+        out.extend(&value.to_le_bytes());
     }
 }
 
-fn delimited(out: &mut Vec<u8>, field: u32, content: &[u8]) {
-    key(out, field, LENGTH_DELIMITED);
-    varint(out, content.len() as u64);
-    out.extend_from_slice(content);
+fn session_id(out: &mut impl Out, field: u32, session: SessionId) {
+    fixed64(out, field, session.0 as u64);
 }
 
-fn bytes(out: &mut Vec<u8>, field: u32, content: &[u8]) {
+fn delimited(out: &mut impl Out, field: u32, content: &[u8]) {
+    key(out, field, LENGTH_DELIMITED);
+    out.varint(content.len() as u64);
+    out.extend(content);
+}
+
+fn bytes(out: &mut impl Out, field: u32, content: &[u8]) {
     if !content.is_empty() {
         delimited(out, field, content);
     }
 }
 
-fn string(out: &mut Vec<u8>, field: u32, text: &str) {
+fn string(out: &mut impl Out, field: u32, text: &str) {
     bytes(out, field, text.as_bytes());
 }
 
-fn optional_bytes(out: &mut Vec<u8>, field: u32, content: Option<&Bytes>) {
+fn optional_bytes(out: &mut impl Out, field: u32, content: Option<&Bytes>) {
     if let Some(content) = content {
         delimited(out, field, content);
     }
 }
 
-/// A nested message. Its length is known only afterwards: one byte is kept free for it, and the
-/// body moves up in the rare case that it needs more. That is cheaper than measuring every level first.
-fn message(out: &mut Vec<u8>, field: u32, body: impl FnOnce(&mut Vec<u8>)) {
+fn message<O: Out>(out: &mut O, field: u32, body: impl FnOnce(&mut O)) {
     key(out, field, LENGTH_DELIMITED);
-    let at = out.len();
-    out.push(0);
-    body(out);
-    let length = out.len() - at - 1;
-    if let Ok(length @ ..0x80) = u8::try_from(length) {
-        out[at] = length;
-        return;
-    }
-    let end = out.len();
-    varint(out, length as u64);
-    let mut prefix = [0; 10];
-    let prefix_bytes = out.len() - end;
-    prefix[..prefix_bytes].copy_from_slice(&out[end..]);
-    out.resize(end + prefix_bytes - 1, 0);
-    out.copy_within(at + 1..end, at + prefix_bytes);
-    out[at..at + prefix_bytes].copy_from_slice(&prefix[..prefix_bytes]);
+    out.nested(body);
 }

@@ -7,6 +7,7 @@
 mod codes;
 mod decode;
 mod encode;
+mod out;
 #[cfg(test)]
 mod tests;
 pub mod varint;
@@ -15,10 +16,10 @@ use thiserror::Error;
 
 pub use codes::{error_code, error_of};
 pub use decode::decode;
-pub use encode::encode;
+pub use encode::{ENTRY_HEADER_BYTES_MAX, encode, encoded_len};
 
 /// Raised when a reader that does not know a change would apply an entry differently.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Why bytes are not a log entry.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use oxkeeper_model::{
-    Acl, AclEntry, Attachment, Children, ClientCommand, Command, Create, Entry, Head, Identities,
-    Identity, Lifetime, NativeFields, Path, Record, Revision, SeedRecord, SessionId, SessionWrite,
-    Term, TreeOp, WriteSeq,
+    Acl, AclEntry, Attachment, Children, ClientCommand, Command, Create, Digest, Entry,
+    FeatureLevel, Head, Identities, Identity, Lifetime, NativeFields, Nonce, Offset, Path, Record,
+    Revision, SeedRecord, SessionId, SessionWrite, Term, TreeOp, WriteSeq,
 };
 use oxkeeper_proto::log::v1 as proto;
 use proptest::prelude::*;
 use prost::Message;
 
-use super::{FormatError, decode, encode};
+use super::{ENTRY_HEADER_BYTES_MAX, FORMAT_VERSION, FormatError, decode, encode, encoded_len};
 
 fn encoded(entry: &Entry) -> Bytes {
     let mut out = Vec::new();
@@ -120,7 +120,7 @@ fn native() -> impl Strategy<Value = NativeFields> {
 
 fn record() -> impl Strategy<Value = Record> {
     let numbers = (
-        any::<[u64; 5]>(),
+        any::<[u64; 6]>(),
         any::<[i64; 2]>(),
         any::<[i32; 2]>(),
         any::<u32>(),
@@ -145,6 +145,7 @@ fn record() -> impl Strategy<Value = Record> {
                     last_change: Revision(revisions[4]),
                 },
                 lifetime,
+                idle_since_ms: revisions[5],
                 value_bytes: value.as_ref().map(|value| value.len() as u32),
                 native,
             };
@@ -157,10 +158,13 @@ fn command() -> impl Strategy<Value = Command> {
     let session = || any::<i64>().prop_map(SessionId);
     let attachment = || any::<u64>().prop_map(Attachment);
     let seq = || any::<u64>().prop_map(WriteSeq);
+    let nonce = || any::<u64>().prop_map(Nonce);
+    let acknowledged = (session(), attachment(), seq());
     let seeds = (path(), record()).prop_map(|(path, record)| SeedRecord { path, record });
     let write = (
         session(),
         attachment(),
+        seq(),
         seq(),
         seq(),
         identities(),
@@ -171,32 +175,44 @@ fn command() -> impl Strategy<Value = Command> {
             .prop_map(|(secret, seed)| Command::Genesis { secret, seed }),
         Just(Command::TermStart),
         write.prop_map(
-            |(session, attachment, seq, acknowledged, identities, ops)| {
+            |(session, attachment, seq, follows, acknowledged, identities, ops)| {
                 let ops = ops.into();
                 Command::Client(ClientCommand::Write(SessionWrite {
                     session,
                     attachment,
                     seq,
+                    follows,
                     acknowledged,
                     identities,
                     ops,
                 }))
             }
         ),
-        any::<u32>()
-            .prop_map(|timeout_ms| Command::Client(ClientCommand::OpenSession { timeout_ms })),
-        (session(), any::<[u8; 16]>(), any::<u32>()).prop_map(|(session, password, timeout_ms)| {
-            Command::Client(ClientCommand::Attach {
-                session,
-                password,
-                timeout_ms,
-            })
+        (nonce(), any::<u32>()).prop_map(|(nonce, timeout_ms)| {
+            Command::Client(ClientCommand::OpenSession { nonce, timeout_ms })
         }),
-        (session(), attachment(), seq()).prop_map(|(session, attachment, seq)| {
+        (
+            session(),
+            any::<[u8; 16]>(),
+            attachment(),
+            nonce(),
+            any::<u32>()
+        )
+            .prop_map(|(session, password, replaces, nonce, timeout_ms)| {
+                Command::Client(ClientCommand::Attach {
+                    session,
+                    password,
+                    replaces,
+                    nonce,
+                    timeout_ms,
+                })
+            }),
+        (session(), attachment(), seq(), seq()).prop_map(|(session, attachment, seq, follows)| {
             Command::Client(ClientCommand::CloseSession {
                 session,
                 attachment,
                 seq,
+                follows,
             })
         }),
         (session(), attachment()).prop_map(|(session, attachment)| Command::ExpireSession {
@@ -204,6 +220,16 @@ fn command() -> impl Strategy<Value = Command> {
             attachment
         }),
         path().prop_map(|path| Command::Reap { path }),
+        proptest::collection::vec(acknowledged, 0..4)
+            .prop_map(|sessions| Command::Acknowledge { sessions }),
+        Just(Command::Time),
+        any::<(u64, u64)>().prop_map(|(offset, digest)| Command::Checksum {
+            offset: Offset(offset),
+            digest: Digest(digest),
+        }),
+        any::<u32>().prop_map(|level| Command::FeatureLevel {
+            level: FeatureLevel(level)
+        }),
     ]
 }
 
@@ -211,11 +237,13 @@ fn entry() -> impl Strategy<Value = Entry> {
     (
         any::<u64>(),
         any::<i64>(),
+        any::<u64>(),
         proptest::collection::vec(command(), 0..4),
     )
-        .prop_map(|(term, at_ms, commands)| Entry {
+        .prop_map(|(term, wall_ms, elapsed_ms, commands)| Entry {
             term: Term(term),
-            at_ms,
+            wall_ms,
+            elapsed_ms,
             commands,
         })
 }
@@ -232,6 +260,16 @@ proptest! {
         let bytes = encoded(&entry);
         let generated = proto::Entry::decode(bytes.clone()).expect("decodes");
         prop_assert_eq!(Bytes::from(generated.encode_to_vec()), bytes);
+    }
+
+    #[test]
+    fn the_length_is_known_without_encoding(entry in entry()) {
+        let commands: usize = entry.commands.iter().map(encoded_len).sum();
+        let header = encoded(&entry).len() - commands;
+        prop_assert!(header <= ENTRY_HEADER_BYTES_MAX, "{}", header);
+        let mut empty = entry;
+        empty.commands.clear();
+        prop_assert_eq!(encoded(&empty).len(), header);
     }
 
     #[test]
@@ -259,6 +297,7 @@ fn sample() -> Entry {
         session: SessionId(0x0102_0304_0506_0708),
         attachment: Attachment(1),
         seq: WriteSeq(300),
+        follows: WriteSeq(298),
         acknowledged: WriteSeq(299),
         identities: Arc::new([Identity {
             scheme: "ip".into(),
@@ -283,10 +322,39 @@ fn sample() -> Entry {
     };
     Entry {
         term: Term(7),
-        at_ms: 1000,
+        wall_ms: 1000,
+        elapsed_ms: 600,
         commands: vec![
             Command::TermStart,
             Command::Client(ClientCommand::Write(write)),
+            Command::Client(ClientCommand::OpenSession {
+                nonce: Nonce(0x0a0b),
+                timeout_ms: 9,
+            }),
+            Command::Client(ClientCommand::Attach {
+                session: SessionId(1),
+                password: [0xbb; 16],
+                replaces: Attachment(4),
+                nonce: Nonce(2),
+                timeout_ms: 9,
+            }),
+            Command::Client(ClientCommand::CloseSession {
+                session: SessionId(1),
+                attachment: Attachment(5),
+                seq: WriteSeq(7),
+                follows: WriteSeq(6),
+            }),
+            Command::Acknowledge {
+                sessions: vec![(SessionId(1), Attachment(5), WriteSeq(3))],
+            },
+            Command::Time,
+            Command::Checksum {
+                offset: Offset(8),
+                digest: Digest(0xcc),
+            },
+            Command::FeatureLevel {
+                level: FeatureLevel(1),
+            },
         ],
     }
 }
@@ -298,10 +366,10 @@ fn an_entry_has_its_persisted_bytes() {
         .map(|byte| format!("{byte:02x}"))
         .collect();
     let expected = concat!(
-        "08011007", // version, term
-        "18d00f",   // time
+        "08021007", // version, term
+        "18d00f",   // wall clock
         "22021200", // term start
-        "22521a50", // write
+        "22551a53", // write
         "090807060504030201",
         "1001",
         "18ac02",
@@ -314,15 +382,31 @@ fn an_entry_has_its_persisted_bytes() {
         "200328013805",
         "3208220", // delete
         "60a022f621003",
-        "32053a0308e301", // refused
+        "32053a0308e301",                 // refused
+        "38aa02",                         // follows
+        "220d220b0809110b0a000000000000", // open
+        "222a2a28090100000000000000",     // attach
+        "1210bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
+        "18092004290200000000000000",
+        "2211320f090100000000000000100518072006", // close
+        "22114a0f0a0d09010000000000000010051803", // acknowledge
+        "22025200",                               // time
+        "220d5a0b080811cc00000000000000",         // checksum
+        "220462020801",                           // feature level
+        "28d804",                                 // elapsed
     );
     assert_eq!(hex, expected);
 }
 
 #[test]
 fn an_unknown_version_is_named() {
-    let mut bytes = encoded(&sample()).to_vec();
-    bytes[1] = 2;
-    assert_eq!(decode(&bytes.into()), Err(FormatError::UnknownVersion(2)));
+    for version in [FORMAT_VERSION - 1, FORMAT_VERSION + 1] {
+        let mut bytes = encoded(&sample()).to_vec();
+        bytes[1] = version as u8;
+        assert_eq!(
+            decode(&bytes.into()),
+            Err(FormatError::UnknownVersion(version))
+        );
+    }
     assert_eq!(decode(&Bytes::new()), Err(FormatError::UnknownVersion(0)));
 }

@@ -14,4 +14,4 @@
 pub mod contract;
 mod link;
 
-pub use link::{Event, Link, LinkError, LinkSink, Opened, Request, Shard, Token};
+pub use link::{Event, Link, LinkError, LinkSink, Opened, Request, SessionBeat, Shard, Token};

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use oxkeeper_model::{
-    Answer, ChangeSet, ClientCommand, CommandOutcome, Query, Revision, SessionId,
+    Answer, Attachment, ChangeSet, ClientCommand, CommandOutcome, Position, Query, Refusal,
+    SessionId, WriteSeq,
 };
 use thiserror::Error;
 
@@ -14,7 +15,7 @@ pub struct Token(pub u64);
 /// From a client to its shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Logged. Answered by [`Event::Outcome`].
+    /// Logged. Answered by [`Event::Outcome`], or by [`Event::Refused`] if it did not enter the log.
     Command {
         token: Token,
         command: ClientCommand,
@@ -22,7 +23,17 @@ pub enum Request {
     /// Answered by [`Event::Answered`], after everything that was sent before it.
     Query { token: Token, query: Query },
     /// These sessions were heard of since the last heartbeat. No answer.
-    Heartbeat { sessions: Vec<SessionId> },
+    Heartbeat { beats: Vec<SessionBeat> },
+}
+
+/// A sign of life of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionBeat {
+    pub session: SessionId,
+    /// A beat of an older attachment says nothing.
+    pub attachment: Attachment,
+    /// Outcomes up to here have arrived.
+    pub acknowledged: WriteSeq,
 }
 
 /// From a shard to a client, in commit order.
@@ -36,6 +47,8 @@ pub enum Event {
         token: Token,
         outcome: CommandOutcome,
     },
+    /// A command of this link did not enter the log.
+    Refused { token: Token, refusal: Refusal },
     /// `query` comes back with its answer, so that the receiver needs no table of its own.
     Answered {
         token: Token,
@@ -59,7 +72,7 @@ pub enum LinkError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opened {
     /// The first event will be the revision after this one.
-    pub position: Revision,
+    pub position: Position,
     /// Whether this continues from the position that was asked for. If not, changes were missed:
     /// what the client kept of the shard must be compared with the shard's state.
     pub resumed: bool,
@@ -87,7 +100,7 @@ pub trait Shard: Send + Sync {
     /// reaches back to there, else everything from now on. `None`: from now on.
     fn open(
         &self,
-        resume_after: Option<Revision>,
+        resume_after: Option<Position>,
         sink: Box<dyn LinkSink>,
     ) -> Result<(Arc<dyn Link>, Opened), LinkError>;
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::{Acl, Path, Revision, SessionId, SharedHead};
+use crate::{Acl, Digest, Path, Position, Revision, SessionId, SharedHead};
 
 /// All changes of one revision, in the order of the operations. Empty for a failed transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,28 @@ pub struct ChangeSet {
     pub parents: Parents,
     /// The session that ended with this revision.
     pub session_ended: Option<SessionId>,
+    /// Of the shard's history after this revision.
+    pub digest: Digest,
+}
+
+impl ChangeSet {
+    /// A revision that changed no record.
+    pub fn empty(revision: Revision) -> Self {
+        Self {
+            revision,
+            changes: Changes::new(),
+            parents: Parents::new(),
+            session_ended: None,
+            digest: Digest::default(),
+        }
+    }
+
+    pub fn position(&self) -> Position {
+        Position {
+            revision: self.revision,
+            digest: self.digest,
+        }
+    }
 }
 
 /// In the order of the operations. Most transactions have one.

@@ -3,14 +3,20 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::{Acl, Attachment, Identities, Lifetime, Path, Record, SessionId, Term, WriteSeq};
+use crate::{
+    Acl, Attachment, Digest, FeatureLevel, Identities, Lifetime, Nonce, Offset, Path, Record,
+    SessionId, Term, WriteSeq,
+};
 
-/// One entry of the log: commands that were proposed together, with one timestamp.
+/// One entry of the log: commands that were proposed together, with one pair of times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub term: Term,
-    /// Log time: the leader's wall clock, but never before the entry ahead. Milliseconds since the epoch.
-    pub at_ms: i64,
+    /// The leader's wall clock, for stamps only: it may go back. Milliseconds since the epoch.
+    pub wall_ms: i64,
+    /// What ages are counted by (TTL, containers). Milliseconds since the shard's first entry,
+    /// as its leaders' monotonic clocks saw them; never less than in the entry ahead.
+    pub elapsed_ms: u64,
     pub commands: Vec<Command>,
 }
 
@@ -36,10 +42,23 @@ pub enum Command {
         session: SessionId,
         attachment: Attachment,
     },
-    /// Deletes a container or TTL record if its time has come at the entry's log time
+    /// Deletes a container or TTL record if its time has come at the entry's elapsed time
     /// (see `limits::CONTAINER_NEVER_USED_MS` for one that never had a child).
     /// No effect, and no revision, otherwise.
     Reap { path: Path },
+    /// Outcomes up to these numbers have arrived, by sessions that write nothing that could say so.
+    /// One of another attachment changes nothing. Takes no revision.
+    Acknowledge {
+        sessions: Vec<(SessionId, Attachment, WriteSeq)>,
+    },
+    /// Nothing but the entry's time, for a shard that is idle when something becomes due.
+    /// Takes no revision.
+    Time,
+    /// What the leader's digest was after `offset`, for replicas to compare. Takes no revision.
+    Checksum { offset: Offset, digest: Digest },
+    /// Raises the level of formats and commands that may be used from here on. Never lowers it.
+    /// Takes no revision.
+    FeatureLevel { level: FeatureLevel },
 }
 
 /// What a client of the shard asks for; it enters the log as it came.
@@ -47,12 +66,16 @@ pub enum Command {
 pub enum ClientCommand {
     /// A tree transaction of a session.
     Write(SessionWrite),
-    /// The new session has attachment 1.
-    OpenSession { timeout_ms: u32 },
-    /// Binds a session to a new connection. Takes no revision.
+    /// The new session has attachment 1. One that is sent again is known by its nonce and
+    /// gets the same session.
+    OpenSession { nonce: Nonce, timeout_ms: u32 },
+    /// Binds a session to a new connection, if its attachment is still `replaces`. One that is
+    /// sent again is known by its nonce and gets the same answer. Takes no revision.
     Attach {
         session: SessionId,
         password: SessionPassword,
+        replaces: Attachment,
+        nonce: Nonce,
         timeout_ms: u32,
     },
     /// The client's own end of its session: deletes its ephemeral records. In sequence with the
@@ -61,6 +84,7 @@ pub enum ClientCommand {
         session: SessionId,
         attachment: Attachment,
         seq: WriteSeq,
+        follows: WriteSeq,
     },
 }
 
@@ -90,9 +114,12 @@ pub type Ops = SmallVec<[TreeOp; 1]>;
 pub struct SessionWrite {
     pub session: SessionId,
     pub attachment: Attachment,
-    /// One above the session's last write under this attachment; anything else is refused,
-    /// unless its outcome is still kept, which is then returned again.
+    /// Above every number before it under this attachment, and never used again. If it is that of an
+    /// outcome that is still kept, that outcome is returned.
     pub seq: WriteSeq,
+    /// The number sent before it under this attachment, 0 for the first. If it is not the session's
+    /// last one, something between was lost, and the write is refused.
+    pub follows: WriteSeq,
     /// Outcomes up to here have arrived: the shard may forget them.
     pub acknowledged: WriteSeq,
     pub identities: Identities,

@@ -49,9 +49,35 @@ id!(
     Attachment(u64)
 );
 id!(
-    /// Number of a write within one attachment, from 1 without gaps.
+    /// Number of a write within one attachment, from 1 and growing.
     WriteSeq(u64)
 );
+id!(
+    /// Which formats and commands every member of a shard knows. Raised by a log entry.
+    FeatureLevel(u32)
+);
+
+/// Chosen by whoever opens or attaches a session, for one attempt and all re-sends of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Nonce(pub u64);
+
+/// Checksum of a shard's history: of every logical change so far. Equal where histories are equal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(pub u64);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// A point in a shard's history. The digest tells it from the same revision of another history.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Position {
+    pub revision: Revision,
+    /// After the command that took it; 0 before the first.
+    pub digest: Digest,
+}
 
 /// A session: unique over the cluster and for ever, never 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

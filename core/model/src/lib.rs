@@ -25,10 +25,13 @@ pub use change::{Change, ChangeKind, ChangeSet, ChangedValue, Changes, Parents};
 pub use command::{
     ClientCommand, Command, Create, Entry, Ops, SeedRecord, SessionPassword, SessionWrite, TreeOp,
 };
-pub use ids::{Attachment, NodeId, Offset, Revision, SessionId, ShardId, Term, WriteSeq};
+pub use ids::{
+    Attachment, Digest, FeatureLevel, NodeId, Nonce, Offset, Position, Revision, SessionId,
+    ShardId, Term, WriteSeq,
+};
 pub use outcome::{
-    CloseOutcome, CommandOutcome, OpError, OpResult, OpResults, SessionError, SessionGrant,
-    TxnOutcome, WriteOutcome, WriteRefusal,
+    CloseOutcome, CommandOutcome, OpError, OpResult, OpResults, Refusal, SessionError,
+    SessionGrant, TxnOutcome, WriteOutcome, WriteRefusal,
 };
 pub use path::{Path, name_of, parent_of};
 pub use query::{Answer, ChildNames, Fetched, Query};

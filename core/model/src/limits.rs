@@ -1,5 +1,16 @@
 //! Every limit of the core in one place.
 
+use crate::{FeatureLevel, ShardId};
+
+/// Shards are counted below this, so that one above them fits the upper 15 bits of a session id.
+pub const SHARD_ID_MAX: ShardId = ShardId((1 << 15) - 2);
+
+/// The highest feature level that this build knows.
+pub const FEATURE_LEVEL_MAX: FeatureLevel = FeatureLevel(1);
+
+/// Entries whose digests a replica keeps, for the leader's checksum of an entry it applied before.
+pub const DIGESTS_KEPT_MAX: usize = 1024;
+
 /// Values longer than this are not carried in changes.
 pub const CHANGED_VALUE_BYTES_MAX: usize = 4096;
 
@@ -19,8 +30,8 @@ pub const ENTRY_BYTES_TARGET: usize = 1 << 20;
 /// Largest log entry: a command as large as the largest client packet, and room around it.
 pub const ENTRY_BYTES_MAX: usize = 64 << 20;
 
-/// A container that never had a child is deleted after this long; 0 = never, ZooKeeper 3.9's default.
-pub const CONTAINER_NEVER_USED_MS: i64 = 0;
+/// A container that never had a child is deleted after this long; never, as by ZooKeeper 3.9's default.
+pub const CONTAINER_NEVER_USED_MS: Option<u64> = None;
 
 /// Longest TTL, 2^40 − 1 milliseconds, as in ZooKeeper.
 pub const TTL_MS_MAX: u64 = (1 << 40) - 1;

@@ -71,7 +71,7 @@ pub enum WriteRefusal {
     SessionExpired,
     #[error("the session is attached to another connection")]
     SessionMoved,
-    /// Neither the next number nor one whose outcome is kept.
+    /// It does not follow the session's last number, and its outcome is not kept.
     #[error("write out of sequence: the session is at {last}")]
     OutOfSequence { last: WriteSeq },
 }
@@ -102,6 +102,9 @@ pub enum SessionError {
     Expired,
     #[error("wrong password")]
     WrongPassword,
+    /// Its attachment is not the one to be replaced.
+    #[error("the session is attached to another connection")]
+    Moved,
 }
 
 /// The answer to a close.
@@ -114,7 +117,7 @@ pub struct CloseOutcome {
 /// The answer to one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommandOutcome {
-    /// Of genesis and term start.
+    /// Of commands that nobody waits for.
     None,
     Written(WriteOutcome),
     SessionGranted(Result<SessionGrant, SessionError>),
@@ -123,4 +126,15 @@ pub enum CommandOutcome {
     SessionExpired(SessionId, bool),
     /// Whether the record was deleted.
     Reaped(bool),
+    /// Whether the digest is the one that this replica had; `None` if it does not know any more.
+    Compared(Option<bool>),
+}
+
+/// Why a command did not enter the log: it was not executed and took no number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    #[error("the command is larger than a log entry may be")]
+    TooLarge,
+    #[error("there is no space for more")]
+    NoSpace,
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{Path, SessionId, SharedHead};
+use crate::{Attachment, Path, SessionId, SharedHead};
 
 /// A read of the shard's applied state. Never logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum Query {
     Ephemerals { session: SessionId, prefix: String },
     /// Count of all records below `path`; `None` if there is no such record.
     DescendantCount { path: Path },
+    /// The attachment of a session, for whoever wants to replace it; `None` if it has ended.
+    Attachment { session: SessionId },
     /// All live sessions with their timeouts, and the count of their ephemeral records.
     Sessions,
     /// Counters for the administrator: records, ephemeral records, bytes of keys and values.
@@ -45,6 +47,7 @@ pub enum Answer {
     ChildNames(Option<ChildNames>),
     Ephemerals(Vec<Path>),
     DescendantCount(Option<u64>),
+    Attachment(Option<Attachment>),
     Sessions(Vec<(SessionId, u32, u64)>),
     Stats {
         records: u64,

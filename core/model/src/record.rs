@@ -32,6 +32,13 @@ pub enum Lifetime {
     Ttl { ttl_ms: u64 },
 }
 
+impl Lifetime {
+    /// Whether time deletes records of this lifetime.
+    pub fn ages(self) -> bool {
+        matches!(self, Self::Container | Self::Ttl { .. })
+    }
+}
+
 /// Fields that only native (Oxia) records use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NativeFields {
@@ -50,12 +57,12 @@ pub struct Head {
     pub created_revision: Revision,
     /// Revision of the last write of the value.
     pub modified_revision: Revision,
-    /// Log time, milliseconds since the epoch.
+    /// Wall clock of the entry, milliseconds since the epoch.
     pub created_at_ms: i64,
     pub modified_at_ms: i64,
     /// Writes of the value since creation, as ZooKeeper counts them: 32 bits that skip −1 on overflow.
     pub modifications_count: i32,
-    /// Per-shard count of puts at the last write; Oxia's version id.
+    /// Puts of the shard before the last write of this record, so the first ever has 0; Oxia's version id.
     pub version_id: u64,
     pub acl: Acl,
     pub acl_version: i32,
@@ -63,6 +70,9 @@ pub struct Head {
     pub session: Option<SessionId>,
     pub children: Children,
     pub lifetime: Lifetime,
+    /// Elapsed time of the last write of the value, of records that age (see
+    /// [`Lifetime::ages`]); of others 0. Milliseconds.
+    pub idle_since_ms: u64,
     /// Length of the value; `None` where the value is null, which is not the empty value.
     pub value_bytes: Option<u32>,
     pub native: Option<Box<NativeFields>>,
@@ -87,6 +97,7 @@ impl Head {
                 last_change: created,
             },
             lifetime: Lifetime::Persistent,
+            idle_since_ms: 0,
             value_bytes: None,
             native: None,
         }

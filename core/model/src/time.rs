@@ -8,3 +8,9 @@ pub struct Now {
     /// Milliseconds since the epoch; may go back. For stamps only.
     pub wall_ms: i64,
 }
+
+impl Now {
+    pub fn monotonic_ms(self) -> u64 {
+        self.monotonic_us / 1_000
+    }
+}

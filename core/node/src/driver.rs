@@ -140,8 +140,8 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
             self.step(Input::Completed(completion));
         }
         if !urgent.heard.is_empty() {
-            let sessions = std::mem::take(&mut urgent.heard);
-            self.step(Input::Heartbeat { sessions });
+            let beats = std::mem::take(&mut urgent.heard);
+            self.step(Input::Heartbeat { beats });
         }
         self.urgent = urgent;
     }

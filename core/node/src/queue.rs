@@ -13,8 +13,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use oxkeeper_link::{LinkError, LinkSink, Opened, Request};
-use oxkeeper_model::{Revision, SessionId};
+use oxkeeper_link::{LinkError, LinkSink, Opened, Request, SessionBeat};
+use oxkeeper_model::Position;
 use oxkeeper_shard::{Completion, LinkId, request_bytes};
 use parking_lot::{Condvar, Mutex};
 
@@ -35,7 +35,7 @@ pub(crate) enum Item {
 
 pub(crate) struct OpenLink {
     pub(crate) link: LinkId,
-    pub(crate) resume_after: Option<Revision>,
+    pub(crate) resume_after: Option<Position>,
     pub(crate) sink: Box<dyn LinkSink>,
     pub(crate) reply: std::sync::mpsc::SyncSender<Opened>,
 }
@@ -44,7 +44,7 @@ pub(crate) struct OpenLink {
 #[derive(Default)]
 pub(crate) struct Urgent {
     pub(crate) completions: Vec<Completion>,
-    pub(crate) heard: Vec<SessionId>,
+    pub(crate) heard: Vec<SessionBeat>,
 }
 
 impl Urgent {
@@ -199,13 +199,16 @@ impl Queue {
 mod tests {
     use super::*;
     use oxkeeper_link::Token;
-    use oxkeeper_model::ClientCommand;
+    use oxkeeper_model::{ClientCommand, Nonce};
 
     fn opens(count: u64) -> Vec<Request> {
         (0..count)
             .map(|n| Request::Command {
                 token: Token(n),
-                command: ClientCommand::OpenSession { timeout_ms: 1 },
+                command: ClientCommand::OpenSession {
+                    nonce: Nonce(n),
+                    timeout_ms: 1,
+                },
             })
             .collect()
     }

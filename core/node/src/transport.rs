@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use oxkeeper_link::{Link, LinkError, LinkSink, Opened, Request, Shard};
-use oxkeeper_model::Revision;
+use oxkeeper_model::Position;
 use oxkeeper_shard::LinkId;
 
 use crate::queue::{Item, OpenLink, Queue};
@@ -18,7 +18,7 @@ impl Shard for LocalShard {
     /// Waits for the shard's thread: not to be called from a sink.
     fn open(
         &self,
-        resume_after: Option<Revision>,
+        resume_after: Option<Position>,
         sink: Box<dyn LinkSink>,
     ) -> Result<(Arc<dyn Link>, Opened), LinkError> {
         let (reply, opened) = sync_channel(1);

@@ -146,6 +146,7 @@ impl Writer {
             .try_send(&mut vec![Request::Command {
                 token,
                 command: ClientCommand::OpenSession {
+                    nonce: client.nonce(),
                     timeout_ms: LONG_MS,
                 },
             }])
@@ -496,6 +497,7 @@ fn a_panic_on_the_shard_thread_closes_the_links() {
     client.send(vec![Request::Command {
         token: Token(1),
         command: ClientCommand::OpenSession {
+            nonce: client.nonce(),
             timeout_ms: LONG_MS,
         },
     }]);
@@ -547,7 +549,10 @@ fn sessions_that_end_together_share_log_entries() {
             .clone()
             .map(|n| Request::Command {
                 token: Token(n),
-                command: ClientCommand::OpenSession { timeout_ms: 300 },
+                command: ClientCommand::OpenSession {
+                    nonce: client.nonce(),
+                    timeout_ms: 300,
+                },
             })
             .collect(),
     );

@@ -85,9 +85,11 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
                 batch = self.batch.close(spare);
             }
         }
+        let times = self.elapsed.times(self.now);
         let entry = Entry {
             term,
-            at_ms: self.next_log_ms(),
+            wall_ms: times.wall_ms,
+            elapsed_ms: times.elapsed_ms,
             commands: batch.commands,
         };
         let payload = &mut self.buffers.payload;

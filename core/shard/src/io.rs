@@ -1,7 +1,7 @@
 //! What goes into a shard and what comes out.
 
-use oxkeeper_link::{Event, LinkError, Opened, Request};
-use oxkeeper_model::{NodeId, Revision, SessionId, Term};
+use oxkeeper_link::{Event, LinkError, Opened, Request, SessionBeat};
+use oxkeeper_model::{NodeId, Position, Term};
 use oxkeeper_replication::{LogEnd, Refusal};
 
 use crate::error::ShardError;
@@ -22,14 +22,14 @@ pub enum Input {
     /// [`Output::Closed`] if the shard does not serve.
     Open {
         link: LinkId,
-        resume_after: Option<Revision>,
+        resume_after: Option<Position>,
     },
     /// The client's end of a link is gone.
     Close { link: LinkId },
     /// From a link, in the order in which it sent them.
     Request { link: LinkId, request: Request },
     /// These sessions were heard of. From any link, beside its requests.
-    Heartbeat { sessions: Vec<SessionId> },
+    Heartbeat { beats: Vec<SessionBeat> },
     /// An operation has ended.
     Completed(Completion),
     /// No other input is there: time to propose what has gathered and to do what is due.

@@ -38,6 +38,7 @@
 mod batch;
 mod carry;
 mod checkpoint;
+mod elapsed;
 mod error;
 mod io;
 mod links;
@@ -49,15 +50,14 @@ mod sessions;
 mod shard;
 mod stats;
 mod term;
-mod time;
 mod weight;
 
 pub use error::ShardError;
 pub use io::{Input, LinkId, Output};
 pub use operation::{Completion, Operation, OperationKind};
 pub use options::{ShardOptions, ShardParts};
+pub use oxkeeper_model::Now;
 pub use shard::Shard;
 pub use stats::{Counter, Gauge, Histogram, ShardStats};
 pub use term::{MemoryTerm, TermError, TermStore};
-pub use time::Now;
 pub use weight::request_bytes;

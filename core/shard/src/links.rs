@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use oxkeeper_link::{Event, LinkError, Opened};
-use oxkeeper_model::{ChangeSet, ChangedValue, Revision, limits::CHANGE_HISTORY_MAX};
+use oxkeeper_model::{ChangeSet, ChangedValue, Position, limits::CHANGE_HISTORY_MAX};
 
 use crate::io::{LinkId, Output};
 
@@ -19,7 +19,7 @@ const CHANGE_BYTES: usize = 256;
 const CHANGE_SET_BYTES: usize = 128;
 
 /// All open links and the change history.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Links {
     /// Sorted.
     open: Vec<LinkId>,
@@ -27,6 +27,14 @@ pub(crate) struct Links {
 }
 
 impl Links {
+    /// `position`: of the state, before the first change.
+    pub(crate) fn new(position: Position) -> Self {
+        Self {
+            open: Vec::new(),
+            history: History::new(position),
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.open.len()
     }
@@ -35,15 +43,15 @@ impl Links {
         self.open.binary_search(&link).is_ok()
     }
 
-    /// `current`: the revision of the state. Everything later is told to the link.
+    /// `current`: the position of the state. Everything later is told to the link.
     pub(crate) fn open(
         &mut self,
         link: LinkId,
-        resume_after: Option<Revision>,
-        current: Revision,
+        resume_after: Option<Position>,
+        current: Position,
         outputs: &mut Vec<Output>,
     ) {
-        let missed = resume_after.and_then(|after| self.history.after(after, current));
+        let missed = resume_after.and_then(|after| self.history.after(after));
         let opened = match (&missed, resume_after) {
             (Some(_), Some(after)) => Opened {
                 position: after,
@@ -99,13 +107,23 @@ impl Links {
 }
 
 /// The last change sets. Invariant: their revisions have no gaps.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct History {
+    /// Before the first of them.
+    start: Position,
     changes: VecDeque<Arc<ChangeSet>>,
     bytes: usize,
 }
 
 impl History {
+    fn new(start: Position) -> Self {
+        Self {
+            start,
+            changes: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+
     fn push(&mut self, change: Arc<ChangeSet>) {
         debug_assert!(
             self.changes
@@ -120,19 +138,20 @@ impl History {
         {
             if let Some(old) = self.changes.pop_front() {
                 self.bytes -= change_set_bytes(&old);
+                self.start = old.position();
             }
         }
     }
 
-    /// Everything after `after` up to `current`; `None` if not all of it is there.
-    fn after(
-        &self,
-        after: Revision,
-        current: Revision,
-    ) -> Option<impl Iterator<Item = &Arc<ChangeSet>> + use<'_>> {
-        let missed = usize::try_from(current.0.checked_sub(after.0)?).ok()?;
-        let from = self.changes.len().checked_sub(missed)?;
-        Some(self.changes.range(from..))
+    /// Everything after `after`; `None` if not all of it is there, or if it is of another history.
+    fn after(&self, after: Position) -> Option<impl Iterator<Item = &Arc<ChangeSet>> + use<'_>> {
+        let seen = after.revision.0.checked_sub(self.start.revision.0)?;
+        let seen = usize::try_from(seen).ok()?;
+        let there = match seen.checked_sub(1) {
+            None => self.start,
+            Some(last) => self.changes.get(last)?.position(),
+        };
+        (there == after).then(|| self.changes.range(seen..))
     }
 }
 

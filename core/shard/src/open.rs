@@ -5,20 +5,20 @@ use std::collections::VecDeque;
 
 use oxkeeper_format as log_format;
 use oxkeeper_log::{Disk, Wal};
-use oxkeeper_model::{Offset, Term};
+use oxkeeper_model::{Now, Offset};
 use oxkeeper_replication::{LogEnd, Recovered, Replica};
 use oxkeeper_state::ShardState;
 use oxkeeper_store::KeyValueStore;
 
 use crate::batch::Batch;
 use crate::checkpoint::Checkpoints;
+use crate::elapsed::{Elapsed, Times};
 use crate::error::ShardError;
 use crate::links::Links;
 use crate::options::{ShardOptions, ShardParts};
 use crate::reaper::Reaper;
 use crate::sessions::SessionDeadlines;
 use crate::shard::{Buffers, Shard, Stage};
-use crate::time::Now;
 
 impl<D: Disk, S: KeyValueStore> Shard<D, S> {
     /// Reads what is there and repairs the end of the log. Blocks. The shard does nothing before
@@ -32,12 +32,12 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
         let state = ShardState::open(options.shard, parts.store)?;
         let (log, log_cut) = Wal::open(parts.disk, parts.log_options)?;
         let last = check_log(&log, state.applied())?;
-        let log_ms = last_log_ms(&log, last.offset)?.max(state.log_time_ms());
+        let elapsed = Elapsed::new(last_times(&log, last.offset, &state)?, now);
         let recovered = Recovered {
             term,
             last,
             applied: LogEnd {
-                term: Term(0),
+                term: state.term(),
                 offset: state.applied(),
             },
         };
@@ -52,12 +52,12 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
             options,
             stats: parts.stats,
             now,
-            log_ms,
+            elapsed,
             log,
             log_cut,
             term: parts.term,
+            links: Links::new(state.position()),
             state,
-            links: Links::default(),
             batch: Batch::default(),
             queries: VecDeque::new(),
             in_flight: VecDeque::new(),
@@ -89,10 +89,17 @@ fn check_log<D: Disk>(log: &Wal<D>, applied: Offset) -> Result<LogEnd, ShardErro
     Ok(end)
 }
 
-/// Log time of the last entry; it may not be applied yet.
-fn last_log_ms<D: Disk>(log: &Wal<D>, last: Offset) -> Result<i64, ShardError> {
-    if last == Offset(0) {
-        return Ok(0);
+/// Times of the last entry; it may not be applied yet.
+fn last_times<D: Disk, S: KeyValueStore>(
+    log: &Wal<D>,
+    last: Offset,
+    state: &ShardState<S>,
+) -> Result<Times, ShardError> {
+    if last <= state.applied() {
+        return Ok(Times {
+            wall_ms: state.wall_ms(),
+            elapsed_ms: state.elapsed_ms(),
+        });
     }
     let record = log
         .reader(last)?
@@ -102,5 +109,8 @@ fn last_log_ms<D: Disk>(log: &Wal<D>, last: Offset) -> Result<i64, ShardError> {
         offset: last,
         error,
     })?;
-    Ok(entry.at_ms)
+    Ok(Times {
+        wall_ms: entry.wall_ms,
+        elapsed_ms: entry.elapsed_ms,
+    })
 }

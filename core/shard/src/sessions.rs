@@ -108,11 +108,6 @@ impl SessionDeadlines {
         }
     }
 
-    /// The attachment that is known.
-    pub(crate) fn attachment(&self, session: SessionId) -> Option<Attachment> {
-        Some(self.sessions.get(&session)?.attachment)
-    }
-
     /// The session has ended.
     pub(crate) fn end(&mut self, session: SessionId) {
         self.sessions.remove(&session);

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use oxkeeper_link::{LinkError, Request};
+use oxkeeper_link::{LinkError, Request, SessionBeat};
 use oxkeeper_log::{Cut, Disk, Wal};
 use oxkeeper_model::{
-    Attachment, ClientCommand, Command, NodeId, Offset, Revision, SessionId, Term,
+    Attachment, ClientCommand, Command, NodeId, Now, Offset, Position, Revision, SessionId, Term,
 };
 use oxkeeper_replication::{
     Input as ReplicaInput, InvariantBroken, Output as ReplicaOutput, Replica,
@@ -16,6 +16,7 @@ use oxkeeper_store::KeyValueStore;
 
 use crate::batch::{Batch, InFlight, WaitingQuery};
 use crate::checkpoint::Checkpoints;
+use crate::elapsed::Elapsed;
 use crate::error::ShardError;
 use crate::io::{Input, LinkId, Output};
 use crate::links::Links;
@@ -25,7 +26,6 @@ use crate::reaper::Reaper;
 use crate::sessions::SessionDeadlines;
 use crate::stats::ShardStats;
 use crate::term::TermStore;
-use crate::time::Now;
 use crate::weight::request_bytes;
 
 /// Entries that were appended and are not applied yet, at most. More commands wait in the batch.
@@ -54,8 +54,8 @@ pub struct Shard<D: Disk, S: KeyValueStore> {
     pub(crate) stats: Arc<ShardStats>,
     /// The time of this step.
     pub(crate) now: Now,
-    /// Log time of the last entry. Invariant: never goes back, whatever the wall clock does.
-    pub(crate) log_ms: i64,
+    /// Invariant: not behind the last entry's.
+    pub(crate) elapsed: Elapsed,
     pub(crate) replica: Replica,
     pub(crate) log: Wal<D>,
     /// What opening it dropped.
@@ -166,7 +166,7 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
             Input::Open { link, resume_after } => self.open_link(link, resume_after, outputs),
             Input::Close { link } => self.links.close(link),
             Input::Request { link, request } => self.request(link, request),
-            Input::Heartbeat { sessions } => self.heard(&sessions),
+            Input::Heartbeat { beats } => self.heard(&beats),
             Input::Completed(Completion(done)) => self.completed(done, outputs)?,
             Input::Turn { all_heard } => self.turn(all_heard, outputs)?,
             Input::Stop => self.stage = Stage::Draining,
@@ -177,12 +177,12 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
     fn open_link(
         &mut self,
         link: LinkId,
-        resume_after: Option<Revision>,
+        resume_after: Option<Position>,
         outputs: &mut Vec<Output>,
     ) {
         if self.serves && self.stage == Stage::Running {
-            let revision = self.state.revision();
-            self.links.open(link, resume_after, revision, outputs);
+            let position = self.state.position();
+            self.links.open(link, resume_after, position, outputs);
         } else {
             let reason = LinkError::Closed;
             outputs.push(Output::Closed { link, reason });
@@ -215,16 +215,14 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
                     query,
                 });
             }
-            Request::Heartbeat { sessions } => self.heard(&sessions),
+            Request::Heartbeat { beats } => self.heard(&beats),
         }
     }
 
-    fn heard(&mut self, sessions: &[SessionId]) {
+    fn heard(&mut self, beats: &[SessionBeat]) {
         self.sessions.observe(self.now.monotonic_ms());
-        for &session in sessions {
-            if let Some(attachment) = self.sessions.attachment(session) {
-                self.sessions.touch(session, attachment);
-            }
+        for beat in beats {
+            self.sessions.touch(beat.session, beat.attachment);
         }
     }
 
@@ -298,9 +296,9 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
             self.batch.expire(session, attachment);
         }
         if self.reaper.is_due(now_ms) {
-            let log_ms = self.next_log_ms();
+            let elapsed_ms = self.elapsed.times(self.now).elapsed_ms;
             let limit = self.options.reap_records_max;
-            let candidates = self.state.reap_candidates(log_ms, limit)?;
+            let candidates = self.state.reap_candidates(elapsed_ms, limit)?;
             self.reaper.found(now_ms, candidates);
         }
         let room = self.batch.room();
@@ -308,11 +306,6 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
             .take(room)
             .for_each(|path| self.batch.reap(path));
         Ok(())
-    }
-
-    pub(crate) fn next_log_ms(&mut self) -> i64 {
-        self.log_ms = self.log_ms.max(self.now.wall_ms);
-        self.log_ms
     }
 
     fn may_append(&self) -> bool {

@@ -1,6 +1,6 @@
 //! How much a request weighs, in queues and in the log.
 
-use oxkeeper_link::Request;
+use oxkeeper_link::{Request, SessionBeat};
 use oxkeeper_model::{AclEntry, ClientCommand, TreeOp};
 
 /// What a request weighs apart from its paths and values.
@@ -13,7 +13,7 @@ pub fn request_bytes(request: &Request) -> usize {
             command: ClientCommand::Write(write),
             ..
         } => REQUEST_BYTES + write.ops.iter().map(op_bytes).sum::<usize>(),
-        Request::Heartbeat { sessions } => REQUEST_BYTES + 8 * sessions.len(),
+        Request::Heartbeat { beats } => REQUEST_BYTES + size_of::<SessionBeat>() * beats.len(),
         Request::Query { .. } | Request::Command { .. } => REQUEST_BYTES,
     }
 }

@@ -17,22 +17,22 @@ struct Interned {
 /// Numbers are given in apply order and never reused, so that replicas agree on them.
 #[derive(Debug, Default)]
 pub(crate) struct AclTable {
-    by_id: FxHashMap<u32, Interned>,
-    ids: FxHashMap<Acl, u32>,
+    by_id: FxHashMap<u64, Interned>,
+    ids: FxHashMap<Acl, u64>,
     /// Lists whose rows differ from the store's.
-    unsaved: FxHashSet<u32>,
+    unsaved: FxHashSet<u64>,
     /// The list that was looked up last: most records of a tree have the same.
-    last: Option<(Acl, u32)>,
+    last: Option<(Acl, u64)>,
 }
 
 impl AclTable {
     /// Puts back a list that was stored.
-    pub(crate) fn restore(&mut self, id: u32, acl: Acl, references: u64) {
+    pub(crate) fn restore(&mut self, id: u64, acl: Acl, references: u64) {
         self.ids.insert(acl.clone(), id);
         self.by_id.insert(id, Interned { acl, references });
     }
 
-    pub(crate) fn get(&self, id: u32) -> Option<Acl> {
+    pub(crate) fn get(&self, id: u64) -> Option<Acl> {
         self.by_id.get(&id).map(|interned| interned.acl.clone())
     }
 
@@ -50,7 +50,7 @@ impl AclTable {
     }
 
     /// The number of a list that some record has.
-    pub(crate) fn id(&self, acl: &Acl) -> Option<u32> {
+    pub(crate) fn id(&self, acl: &Acl) -> Option<u64> {
         if let Some((last, id)) = &self.last
             && Arc::ptr_eq(last, acl)
         {
@@ -60,7 +60,7 @@ impl AclTable {
     }
 
     /// One more record has `acl`. Takes a number from `next_id` if the list is new.
-    pub(crate) fn retain(&mut self, acl: &Acl, next_id: &mut u32) {
+    pub(crate) fn retain(&mut self, acl: &Acl, next_id: &mut u64) {
         let id = match self.id(acl) {
             Some(id) => id,
             None => {
@@ -93,8 +93,8 @@ impl AclTable {
     }
 
     /// Lists to store, `None` for those to delete; they count as stored from now on.
-    pub(crate) fn take_unsaved(&mut self) -> Vec<(u32, Option<(u64, Acl)>)> {
-        let mut ids: Vec<u32> = self.unsaved.drain().collect();
+    pub(crate) fn take_unsaved(&mut self) -> Vec<(u64, Option<(u64, Acl)>)> {
+        let mut ids: Vec<u64> = self.unsaved.drain().collect();
         ids.sort_unstable();
         let row = |id| {
             let interned: &Interned = self.by_id.get(&id)?;

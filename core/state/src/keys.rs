@@ -6,7 +6,7 @@
 //! |---|---|---|---|
 //! | 1 | 1 | depth (u16 BE), path | the record's head, and its value if it is a leaf's and small |
 //! | 2 | 1 | depth (u16 BE), path | any other value, as it is; none if null or empty |
-//! | 3 | 1 | list id (u32 BE) | an access list and how many records have it |
+//! | 3 | 2 | list id (u64 BE) | an access list and how many records have it |
 //! | 4 | 1 | session (u64 BE), path | nothing: the session owns this ephemeral record |
 //! | 5 | 1 | path | nothing: a container or TTL record |
 //! | 6 | 1 | session (u64 BE) | a session |
@@ -87,14 +87,14 @@ pub fn path_of(key: &[u8]) -> Option<&str> {
     std::str::from_utf8(key.get(3..)?).ok()
 }
 
-pub fn acl(out: &mut Vec<u8>, id: u32) {
+pub fn acl(out: &mut Vec<u8>, id: u64) {
     out.clear();
     out.push(ACL);
     out.extend_from_slice(&id.to_be_bytes());
 }
 
-pub fn acl_of(key: &[u8]) -> Option<u32> {
-    Some(u32::from_be_bytes(key.get(1..)?.try_into().ok()?))
+pub fn acl_of(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.get(1..)?.try_into().ok()?))
 }
 
 /// With an empty path, the prefix of all of the session's.
@@ -152,7 +152,7 @@ mod tests {
         value(&mut key, "/");
         assert_eq!(key, b"\x02\0\x01/");
         acl(&mut key, 258);
-        assert_eq!(key, b"\x03\0\0\x01\x02");
+        assert_eq!(key, b"\x03\0\0\0\0\0\0\x01\x02");
         ephemeral(&mut key, SessionId(0x0100_0000_0000_0002), "/e");
         assert_eq!(key, b"\x04\x01\0\0\0\0\0\0\x02/e");
         reap(&mut key, "/c");
@@ -181,7 +181,7 @@ mod tests {
         }
 
         #[test]
-        fn keys_round_trip(path in "[/a-zé]{0,12}", id: i64, list: u32) {
+        fn keys_round_trip(path in "[/a-zé]{0,12}", id: i64, list: u64) {
             let mut key = Vec::new();
             head(&mut key, &path);
             prop_assert_eq!(path_of(&key), Some(&*path));

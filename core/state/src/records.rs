@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use oxkeeper_model::{Acl, Head, Lifetime, Path, Revision, SessionId, SharedHead};
+use oxkeeper_model::{Acl, Head, Path, Revision, SessionId, SharedHead};
 use rustc_hash::FxHashMap;
 
 use crate::StateError;
@@ -100,7 +100,7 @@ pub(crate) struct Records {
     mark: Mark,
     index_changes: Vec<IndexChange>,
     pub(crate) counters: Counters,
-    /// Puts so far; the last one's version id.
+    /// Puts so far; the next one's version id.
     pub(crate) puts: u64,
     key: Vec<u8>,
 }
@@ -112,6 +112,13 @@ impl Records {
             puts: meta.puts,
             ..Self::default()
         }
+    }
+
+    /// The version id of a put.
+    pub(crate) fn take_version_id(&mut self) -> u64 {
+        let id = self.puts;
+        self.puts += 1;
+        id
     }
 
     /// Finds a record, in memory or in the store.
@@ -316,7 +323,7 @@ impl Records {
                 added,
             });
         }
-        if is_reaped(head.lifetime) {
+        if head.lifetime.ages() {
             self.index_changes.push(IndexChange {
                 index: Index::Reap,
                 path: path.clone(),
@@ -462,17 +469,12 @@ impl Records {
     }
 }
 
-/// Whether the clock deletes records of this lifetime.
-pub(crate) fn is_reaped(lifetime: Lifetime) -> bool {
-    matches!(lifetime, Lifetime::Container | Lifetime::Ttl { .. })
-}
-
 /// Where an entry's changes go.
 pub(crate) struct Commit<'a, S> {
     pub(crate) store: &'a S,
     pub(crate) batch: &'a mut WriteBatch,
     pub(crate) acls: &'a mut AclTable,
-    pub(crate) next_acl_id: &'a mut u32,
+    pub(crate) next_acl_id: &'a mut u64,
 }
 
 impl<S> Commit<'_, S> {

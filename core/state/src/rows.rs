@@ -15,7 +15,7 @@ use thiserror::Error;
 pub(crate) use codec::{Reader, put_acl, put_varint, read_acl};
 pub(crate) use head::{ValuePlace, decode_head, encode_head, value_place};
 pub(crate) use meta::{Counters, Meta};
-pub(crate) use session::{SessionRow, decode_session, encode_session};
+pub(crate) use session::{Kept, SessionRow, decode_session, encode_session};
 
 /// Why a row cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -29,7 +29,7 @@ pub enum RowError {
     #[error("{0} row is malformed")]
     Malformed(&'static str),
     #[error("head row names access list {0}, which is not there")]
-    UnknownAcl(u32),
+    UnknownAcl(u64),
 }
 
 /// An access list's row: how many records have it, and the list.

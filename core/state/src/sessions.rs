@@ -4,28 +4,29 @@ use std::collections::VecDeque;
 
 use hmac::{Hmac, KeyInit, Mac};
 use oxkeeper_model::{
-    Attachment, Revision, SessionId, SessionPassword, ShardId, TxnOutcome, WriteRefusal, WriteSeq,
+    Attachment, Nonce, SessionError, SessionId, SessionPassword, ShardId, WriteRefusal, WriteSeq,
     limits,
 };
 use rustc_hash::FxHashMap;
 use sha2::Sha256;
 
-use crate::rows::SessionRow;
-
-/// A kept outcome with the revision of its transaction.
-pub(crate) type Kept = (Revision, TxnOutcome);
+use crate::rows::{Kept, SessionRow};
 
 /// Room for outcomes that a session keeps although it has none.
 const IDLE_OUTCOMES_CAPACITY: usize = 4;
 
+/// Of a session that was just opened.
+const FIRST_ATTACHMENT: Attachment = Attachment(1);
+
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) attachment: Attachment,
+    /// Of the open or attach that made this attachment.
+    nonce: Nonce,
     pub(crate) timeout_ms: u32,
     /// Of this attachment.
     last_seq: WriteSeq,
-    /// Outcomes that were not acknowledged. Invariant: the last one is that of `last_seq`, and
-    /// their numbers have no gaps.
+    /// Outcomes that were not acknowledged. Invariant: their numbers grow, up to `last_seq`.
     outcomes: VecDeque<Kept>,
     /// Records it owns. Invariant: equals its rows in the ephemeral index.
     pub(crate) ephemerals: u64,
@@ -44,9 +45,10 @@ pub(crate) enum Admission {
 }
 
 impl Session {
-    fn new(timeout_ms: u32) -> Self {
+    fn new(nonce: Nonce, timeout_ms: u32) -> Self {
         Self {
-            attachment: Attachment(1),
+            attachment: FIRST_ATTACHMENT,
+            nonce,
             timeout_ms,
             last_seq: WriteSeq(0),
             outcomes: VecDeque::new(),
@@ -56,33 +58,34 @@ impl Session {
         }
     }
 
+    fn is_as_opened(&self) -> bool {
+        self.attachment == FIRST_ATTACHMENT
+    }
+
     /// Forgets outcomes that have arrived.
     fn acknowledge(&mut self, acknowledged: WriteSeq) {
-        let first = self.last_seq.0 - self.outcomes.len() as u64;
-        let done = acknowledged
-            .0
-            .saturating_sub(first)
-            .min(self.outcomes.len() as u64);
-        self.outcomes.drain(..done as usize);
+        let done = self
+            .outcomes
+            .partition_point(|kept| kept.seq <= acknowledged);
+        self.outcomes.drain(..done);
         if self.outcomes.is_empty() && self.outcomes.capacity() > IDLE_OUTCOMES_CAPACITY * 16 {
             self.outcomes.shrink_to(IDLE_OUTCOMES_CAPACITY);
         }
     }
 
     fn kept(&self, seq: WriteSeq) -> Option<&Kept> {
-        let first = self.last_seq.0 - self.outcomes.len() as u64;
-        let at = seq.0.checked_sub(first)?.checked_sub(1)?;
-        self.outcomes.get(usize::try_from(at).ok()?)
+        let at = self.outcomes.binary_search_by_key(&seq, |kept| kept.seq);
+        self.outcomes.get(at.ok()?)
     }
 
-    fn admit(&self, attachment: Attachment, seq: WriteSeq) -> Admission {
+    fn admit(&self, attachment: Attachment, seq: WriteSeq, follows: WriteSeq) -> Admission {
         if attachment != self.attachment {
             return Admission::Refused(WriteRefusal::SessionMoved);
         }
         if let Some(kept) = self.kept(seq) {
             return Admission::Again(kept.clone());
         }
-        let is_next = seq.0 == self.last_seq.0.wrapping_add(1);
+        let is_next = follows == self.last_seq && seq > self.last_seq;
         if is_next && self.outcomes.len() < limits::UNACKNOWLEDGED_OUTCOMES_MAX {
             return Admission::Proceed;
         }
@@ -95,6 +98,8 @@ impl Session {
 #[derive(Debug, Default)]
 pub(crate) struct SessionTable {
     live: FxHashMap<SessionId, Session>,
+    /// Sessions that were not attached since they were opened, by the nonce of their opening.
+    opened: FxHashMap<Nonce, SessionId>,
     unsaved: Vec<SessionId>,
     /// Sessions that ended and still have a row.
     ended: Vec<SessionId>,
@@ -103,9 +108,14 @@ pub(crate) struct SessionTable {
 impl SessionTable {
     /// Puts back a session that was stored.
     pub(crate) fn restore(&mut self, id: SessionId, row: SessionRow<Vec<Kept>>) -> bool {
-        let consistent = row.last_seq.0 >= row.outcomes.len() as u64;
+        let consistent = row.outcomes.is_sorted_by(|a, b| a.seq < b.seq)
+            && row
+                .outcomes
+                .last()
+                .is_none_or(|last| last.seq <= row.last_seq);
         let session = Session {
             attachment: row.attachment,
+            nonce: row.nonce,
             timeout_ms: row.timeout_ms,
             last_seq: row.last_seq,
             outcomes: row.outcomes.into(),
@@ -113,6 +123,9 @@ impl SessionTable {
             unsaved: false,
             stored: true,
         };
+        if session.is_as_opened() {
+            self.opened.insert(session.nonce, id);
+        }
         self.live.insert(id, session);
         consistent
     }
@@ -139,19 +152,53 @@ impl SessionTable {
         Some(session)
     }
 
-    pub(crate) fn open(&mut self, id: SessionId, timeout_ms: u32) {
-        self.live.insert(id, Session::new(timeout_ms));
+    pub(crate) fn open(&mut self, id: SessionId, nonce: Nonce, timeout_ms: u32) {
+        self.opened.insert(nonce, id);
+        self.live.insert(id, Session::new(nonce, timeout_ms));
         self.get_mut(id);
     }
 
+    /// The session that was opened with `nonce`, until it is attached.
+    pub(crate) fn opened_with(&self, nonce: Nonce) -> Option<SessionId> {
+        self.opened.get(&nonce).copied()
+    }
+
     /// Binds the session to a new connection; numbers and outcomes of the old one are gone.
-    pub(crate) fn attach(&mut self, id: SessionId, timeout_ms: u32) -> Option<Attachment> {
-        let session = self.get_mut(id)?;
+    pub(crate) fn attach(
+        &mut self,
+        id: SessionId,
+        replaces: Attachment,
+        nonce: Nonce,
+        timeout_ms: u32,
+    ) -> Result<(), SessionError> {
+        let session = self.get_mut(id).ok_or(SessionError::Expired)?;
+        let again =
+            session.attachment.0.checked_sub(1) == Some(replaces.0) && session.nonce == nonce;
+        if again {
+            return Ok(());
+        }
+        if session.attachment != replaces {
+            return Err(SessionError::Moved);
+        }
+        let opened = session.is_as_opened().then_some(session.nonce);
         session.attachment = session.attachment.next();
+        session.nonce = nonce;
         session.timeout_ms = timeout_ms;
         session.last_seq = WriteSeq(0);
         session.outcomes = VecDeque::new();
-        Some(session.attachment)
+        if let Some(opened) = opened {
+            self.opened.remove(&opened);
+        }
+        Ok(())
+    }
+
+    /// Forgets outcomes that have arrived, if `attachment` is the session's.
+    pub(crate) fn acknowledge(&mut self, id: SessionId, attachment: Attachment, up_to: WriteSeq) {
+        if let Some(session) = self.get_mut(id)
+            && session.attachment == attachment
+        {
+            session.acknowledge(up_to);
+        }
     }
 
     /// Whether a write may happen; takes its acknowledgement of earlier ones.
@@ -159,7 +206,7 @@ impl SessionTable {
         &mut self,
         id: SessionId,
         attachment: Attachment,
-        seq: WriteSeq,
+        (seq, follows): (WriteSeq, WriteSeq),
         acknowledged: WriteSeq,
     ) -> Admission {
         let Some(session) = self.get_mut(id) else {
@@ -168,19 +215,25 @@ impl SessionTable {
         if attachment == session.attachment {
             session.acknowledge(acknowledged);
         }
-        session.admit(attachment, seq)
+        session.admit(attachment, seq, follows)
     }
 
     /// Keeps the outcome of the session's next write.
     pub(crate) fn keep(&mut self, id: SessionId, kept: Kept) {
         if let Some(session) = self.get_mut(id) {
-            session.last_seq = session.last_seq.next();
+            session.last_seq = kept.seq;
             session.outcomes.push_back(kept);
         }
     }
 
     pub(crate) fn end(&mut self, id: SessionId) {
-        if self.live.remove(&id).is_some_and(|session| session.stored) {
+        let Some(session) = self.live.remove(&id) else {
+            return;
+        };
+        if session.is_as_opened() {
+            self.opened.remove(&session.nonce);
+        }
+        if session.stored {
             self.ended.push(id);
         }
     }
@@ -204,6 +257,7 @@ impl Session {
     pub(crate) fn row(&self) -> SessionRow<impl ExactSizeIterator<Item = &Kept> + Clone> {
         SessionRow {
             attachment: self.attachment,
+            nonce: self.nonce,
             timeout_ms: self.timeout_ms,
             last_seq: self.last_seq,
             ephemerals: self.ephemerals,
@@ -212,24 +266,15 @@ impl Session {
     }
 }
 
-/// Low bits of a session id; the byte above names the shard, as ZooKeeper's names the server.
-const COUNTER_BITS: u32 = 56;
-const COUNTER_MASK: u64 = (1 << COUNTER_BITS) - 1;
+/// Bits of a session id below the shard's.
+const COUNTER_BITS: u32 = 48;
 
-/// The id of the next session, and its low bits. They follow the log time, so that an id never
-/// comes back; and they grow, so that two sessions of one millisecond differ.
-pub(crate) fn next_session(shard: ShardId, last: u64, log_time_ms: i64) -> (SessionId, u64) {
-    let by_time = ((log_time_ms as u64) << 16) & COUNTER_MASK;
-    let counter = match last {
-        COUNTER_MASK.. => by_time,
-        last => by_time.max(last + 1),
-    };
-    // 1 to 255: the id is never 0.
-    let server = u64::from(shard.0 % 255 + 1);
-    (
-        SessionId((server << COUNTER_BITS | counter) as i64),
-        counter,
-    )
+/// The id of the session that a shard opened as its `count`th: the shard in the upper 16 bits, so
+/// never 0 and positive; no clock, so that no id comes back. `None` when all are used up.
+pub(crate) fn session_id(shard: ShardId, count: u64) -> Option<SessionId> {
+    let shard = u64::from(shard.0) + 1;
+    let fits = count < 1 << COUNTER_BITS && shard < 1 << (63 - COUNTER_BITS);
+    fits.then_some(SessionId((shard << COUNTER_BITS | count) as i64))
 }
 
 /// A session's password: the first half of the MAC of its id.

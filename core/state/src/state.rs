@@ -17,11 +17,12 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use oxkeeper_model::{
-    Answer, Attachment, ChangeSet, CommandOutcome, Entry, Head, Lifetime, Offset, Path, Query,
-    Revision, SessionId, ShardId, SharedHead, limits,
+    Answer, Attachment, ChangeSet, CommandOutcome, Digest, Entry, FeatureLevel, Head, Lifetime,
+    Offset, Path, Position, Query, Revision, SessionId, ShardId, SharedHead, Term, limits,
 };
 use thiserror::Error;
 
+use self::digest::RecentDigests;
 use crate::acls::AclTable;
 use crate::keys;
 use crate::records::Records;
@@ -45,6 +46,8 @@ pub enum StateError {
     OutOfOrder { offset: Offset, applied: Offset },
     #[error("the log does not start with a genesis")]
     NotSeeded,
+    #[error("feature level {0} is not known to this build")]
+    UnknownLevel(FeatureLevel),
     #[error("the state machine has stopped after an error")]
     Stopped,
 }
@@ -97,8 +100,10 @@ pub struct ShardState<S> {
     records: Records,
     /// Reused from entry to entry.
     batch: WriteBatch,
-    /// What the digest takes in besides the batch; reused.
+    /// What the digest takes in; reused.
     digest_input: Vec<u8>,
+    /// What the digest was after each of the last entries.
+    digests: RecentDigests,
     dirty_bytes: usize,
     /// After an error nothing works: the memory may be ahead of the store.
     stopped: bool,
@@ -129,6 +134,7 @@ impl<S: KeyValueStore> ShardState<S> {
             shard,
             store,
             records: Records::new(&meta),
+            digests: RecentDigests::new(meta.applied, meta.digest),
             meta,
             sessions,
             acls,
@@ -150,9 +156,32 @@ impl<S: KeyValueStore> ShardState<S> {
         self.meta.revision
     }
 
-    /// The latest timestamp of an entry. New entries must not be older.
-    pub fn log_time_ms(&self) -> i64 {
-        self.meta.log_time_ms
+    /// The last revision, with the digest that its change set carried.
+    pub fn position(&self) -> Position {
+        Position {
+            revision: self.meta.revision,
+            digest: self.meta.revision_digest,
+        }
+    }
+
+    /// The term of the last entry that was applied.
+    pub fn term(&self) -> Term {
+        self.meta.term
+    }
+
+    /// What may be used in new entries.
+    pub fn feature_level(&self) -> FeatureLevel {
+        self.meta.feature_level
+    }
+
+    /// The wall clock of the last entry.
+    pub fn wall_ms(&self) -> i64 {
+        self.meta.wall_ms
+    }
+
+    /// The elapsed time of the last entry. That of new entries must not be less.
+    pub fn elapsed_ms(&self) -> u64 {
+        self.meta.elapsed_ms
     }
 
     /// Whether the genesis was applied.
@@ -161,7 +190,7 @@ impl<S: KeyValueStore> ShardState<S> {
     }
 
     /// Chained over everything that was applied. Equal on all replicas at equal offsets.
-    pub fn digest(&self) -> u64 {
+    pub fn digest(&self) -> Digest {
         self.meta.digest
     }
 
@@ -215,9 +244,13 @@ impl<S: KeyValueStore> ShardState<S> {
         self.sessions.len()
     }
 
-    /// Container and TTL records whose time has come at `now_ms`, at most `limit`. Looks at a part
+    /// Container and TTL records whose time has come at `elapsed_ms`, at most `limit`. Looks at a part
     /// of them per call, and goes on from there with the next: call it at intervals.
-    pub fn reap_candidates(&mut self, now_ms: i64, limit: usize) -> Result<Vec<Path>, StateError> {
+    pub fn reap_candidates(
+        &mut self,
+        elapsed_ms: u64,
+        limit: usize,
+    ) -> Result<Vec<Path>, StateError> {
         self.check_running()?;
         let mut range = KeyRange::prefix(&[keys::REAP]);
         if let Some(cursor) = self.reap_cursor.take() {
@@ -238,7 +271,7 @@ impl<S: KeyValueStore> ShardState<S> {
             let head = self
                 .head(path)?
                 .ok_or(StateError::Broken("a reap row without record"))?;
-            if is_due(&head, now_ms) {
+            if is_due(&head, elapsed_ms) {
                 candidates.push(path.clone());
             }
         }
@@ -393,21 +426,18 @@ fn paths_in(
     Ok((paths, complete))
 }
 
-/// Whether the clock deletes this record now.
-fn is_due(head: &Head, now_ms: i64) -> bool {
+/// Whether time deletes this record now.
+fn is_due(head: &Head, elapsed_ms: u64) -> bool {
     if head.children.live > 0 {
         return false;
     }
+    let idle_ms = elapsed_ms.saturating_sub(head.idle_since_ms);
     match head.lifetime {
         Lifetime::Persistent | Lifetime::Ephemeral => false,
         Lifetime::Container if head.children.created_ever > 0 => true,
         Lifetime::Container => {
-            let unused_ms = now_ms.saturating_sub(head.created_at_ms);
-            limits::CONTAINER_NEVER_USED_MS > 0 && unused_ms > limits::CONTAINER_NEVER_USED_MS
+            limits::CONTAINER_NEVER_USED_MS.is_some_and(|max_ms| idle_ms > max_ms)
         }
-        Lifetime::Ttl { ttl_ms } => {
-            let idle_ms = now_ms.saturating_sub(head.modified_at_ms);
-            u64::try_from(idle_ms).is_ok_and(|idle_ms| idle_ms > ttl_ms)
-        }
+        Lifetime::Ttl { ttl_ms } => idle_ms > ttl_ms,
     }
 }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use oxkeeper_format as log_format;
 use oxkeeper_model::{
     Acl, AclEntry, Attachment, ClientCommand, Command, CommandOutcome, Create, Entry, Head,
-    Identities, Identity, Lifetime, Offset, Record, Revision, SeedRecord, SessionId, SessionWrite,
-    ShardId, Term, TreeOp, WriteSeq,
+    Identities, Identity, Lifetime, Nonce, Offset, Record, Revision, SeedRecord, SessionId,
+    SessionWrite, ShardId, Term, TreeOp, WriteSeq,
 };
 use oxkeeper_state::ShardState;
 use oxkeeper_store_rocksdb::{RocksOptions, RocksStore};
@@ -86,6 +86,7 @@ impl Bench {
             seed,
         }]);
         bench.entry(vec![Command::Client(ClientCommand::OpenSession {
+            nonce: Nonce(1),
             timeout_ms: 30_000,
         })]);
         let CommandOutcome::SessionGranted(Ok(grant)) = &bench.applied[0].outcome else {
@@ -99,7 +100,8 @@ impl Bench {
         self.now_ms += 1;
         let entry = Entry {
             term: Term(1),
-            at_ms: self.now_ms,
+            wall_ms: self.now_ms,
+            elapsed_ms: self.log.len() as u64,
             commands,
         };
         let mut bytes = Vec::new();
@@ -179,6 +181,7 @@ impl Bench {
             session: self.session,
             attachment: Attachment(1),
             seq: WriteSeq(self.seq),
+            follows: WriteSeq(self.seq - 1),
             acknowledged: WriteSeq(self.seq.saturating_sub(2 * COMMANDS_PER_ENTRY as u64)),
             identities: self.identities.clone(),
             ops: smallvec![op],

@@ -1,6 +1,7 @@
 //! A proxy that runs: its front end, with the clock that drives it and the proxy's own queries.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -30,7 +31,8 @@ impl Deref for Service {
 
 impl Service {
     /// Opens the link to the shard.
-    pub(crate) fn start(options: ProxyOptions, shard: &dyn Shard) -> Result<Self, LinkError> {
+    pub(crate) fn start(mut options: ProxyOptions, shard: &dyn Shard) -> Result<Self, LinkError> {
+        options.session.nonce_seed = RandomState::new().build_hasher().finish();
         let service = Self {
             front_end: Arc::new(FrontEnd::new(options.session.clone())),
             options,

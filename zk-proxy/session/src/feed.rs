@@ -51,7 +51,7 @@ impl Feed {
     ) -> Result<(), LinkError> {
         let mut view = self.view.write();
         let (link, opened) = open()?;
-        view.start_at(opened.position);
+        view.start_at(opened.position.revision);
         self.link.set(link).map_err(|_| LinkError::Closed)
     }
 
@@ -119,6 +119,13 @@ impl Consumer {
             Event::Outcome { token, outcome } => {
                 self.outcome(front_end, view, now_us, ConnectionId(token.0), outcome);
             }
+            Event::Refused { token, refusal } => {
+                let id = ConnectionId(token.0);
+                tracing::warn!(connection = %id, %refusal, "closing a connection whose request was refused");
+                self.step(front_end, view, now_us, id, |pipeline, cx| {
+                    pipeline.close(cx.load)
+                });
+            }
             Event::Answered {
                 token: OWN_TOKEN,
                 answer,
@@ -168,7 +175,8 @@ impl Consumer {
             // Of the shard's own commands, which nobody sent.
             CommandOutcome::None
             | CommandOutcome::SessionExpired(..)
-            | CommandOutcome::Reaped(_) => {}
+            | CommandOutcome::Reaped(_)
+            | CommandOutcome::Compared(_) => {}
         }
     }
 

@@ -117,13 +117,17 @@ impl FrontEnd {
             .connections
             .iter()
             .filter(|entry| entry.value().touched.swap(false, Relaxed))
-            .map(|entry| entry.value().session());
-        let mut sessions: Vec<_> = touched.filter(|session| *session != SessionId(0)).collect();
-        if sessions.is_empty() {
+            .map(|entry| Arc::clone(entry.value()));
+        let touched: Vec<_> = touched.collect();
+        let mut beats: Vec<_> = touched
+            .iter()
+            .filter_map(|connection| connection.pipeline.lock().beat())
+            .collect();
+        if beats.is_empty() {
             return Ok(());
         }
-        sessions.sort_unstable();
-        self.send(&mut vec![Request::Heartbeat { sessions }])
+        beats.sort_unstable_by_key(|beat| beat.session);
+        self.send(&mut vec![Request::Heartbeat { beats }])
     }
 
     /// The shard is gone: all connections are closed.

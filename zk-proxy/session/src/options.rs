@@ -1,5 +1,9 @@
 //! What an operator can set about sessions and their requests.
 
+use oxkeeper_model::Nonce;
+
+use crate::connection::ConnectionId;
+
 /// Every field has ZooKeeper's default where ZooKeeper has the option.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
@@ -17,6 +21,8 @@ pub struct SessionOptions {
     pub skip_acl: bool,
     /// Memory for cached records and child lists.
     pub view_cache_bytes: usize,
+    /// A random number, so that no two front ends of a cluster make the same nonces.
+    pub nonce_seed: u64,
 }
 
 impl Default for SessionOptions {
@@ -29,11 +35,17 @@ impl Default for SessionOptions {
             super_digest: None,
             skip_acl: false,
             view_cache_bytes: 40 << 20,
+            nonce_seed: 0,
         }
     }
 }
 
 impl SessionOptions {
+    /// For the one open or attach of a connection.
+    pub(crate) fn nonce(&self, connection: ConnectionId) -> Nonce {
+        Nonce(self.nonce_seed.wrapping_add(connection.0))
+    }
+
     /// The timeout a client gets for the one it asked for; 0 and negative ask for the shortest.
     pub(crate) fn negotiate_timeout(&self, asked_ms: i32) -> u32 {
         u32::try_from(asked_ms)

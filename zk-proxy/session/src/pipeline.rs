@@ -21,7 +21,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 
-use oxkeeper_link::{Request as LinkRequest, Token};
+use oxkeeper_link::{Request as LinkRequest, SessionBeat, Token};
 use oxkeeper_model::{
     AclEntry, Answer, Attachment, ClientCommand, CloseOutcome, Identities, OpResult, Permission,
     Query, SessionError, SessionGrant, SessionId, TxnOutcome, WriteOutcome, WriteRefusal, WriteSeq,
@@ -143,6 +143,18 @@ impl Pipeline {
         }
     }
 
+    /// What a heartbeat says of the session.
+    pub(crate) fn beat(&self) -> Option<SessionBeat> {
+        let Phase::Open(binding) = &self.phase else {
+            return None;
+        };
+        Some(SessionBeat {
+            session: binding.session,
+            attachment: binding.attachment,
+            acknowledged: binding.acknowledged,
+        })
+    }
+
     /// Requests whose replies are not written yet.
     pub(crate) fn pending(&self) -> usize {
         self.queue.len() + self.held.len()
@@ -195,25 +207,50 @@ impl Pipeline {
         }
         let timeout_ms = cx.options.negotiate_timeout(request.timeout_ms);
         let token = Token(self.connection.0);
-        let command = if request.session_id == 0 {
-            ClientCommand::OpenSession { timeout_ms }
-        } else {
-            // A password of another length is a wrong one.
-            let mut password = [0; SESSION_PASSWORD_BYTES];
-            if let Some(given) = &request.password
-                && given.len() == SESSION_PASSWORD_BYTES
-            {
-                password.copy_from_slice(given);
-            }
-            ClientCommand::Attach {
-                session: SessionId(request.session_id),
-                password,
-                timeout_ms,
-            }
-        };
-        cx.requests.push(LinkRequest::Command { token, command });
+        let session = SessionId(request.session_id);
+        cx.requests.push(match request.session_id {
+            0 => LinkRequest::Command {
+                token,
+                command: ClientCommand::OpenSession {
+                    nonce: cx.options.nonce(self.connection),
+                    timeout_ms,
+                },
+            },
+            _ => LinkRequest::Query {
+                token,
+                query: Query::Attachment { session },
+            },
+        });
         self.stats.last_op = OpCode::CREATE_SESSION;
         self.phase = Phase::Connecting(request);
+    }
+
+    /// The attachment that this connection is to replace, read once.
+    fn on_attachment(&mut self, cx: &mut Context<'_>, current: Option<Attachment>) {
+        let Phase::Connecting(request) = &self.phase else {
+            return;
+        };
+        let Some(replaces) = current else {
+            return self.on_granted(cx, Err(SessionError::Expired));
+        };
+        // A password of another length is a wrong one.
+        let mut password = [0; SESSION_PASSWORD_BYTES];
+        if let Some(given) = &request.password
+            && given.len() == SESSION_PASSWORD_BYTES
+        {
+            password.copy_from_slice(given);
+        }
+        let command = ClientCommand::Attach {
+            session: SessionId(request.session_id),
+            password,
+            replaces,
+            nonce: cx.options.nonce(self.connection),
+            timeout_ms: cx.options.negotiate_timeout(request.timeout_ms),
+        };
+        cx.requests.push(LinkRequest::Command {
+            token: Token(self.connection.0),
+            command,
+        });
     }
 
     pub(crate) fn on_granted(
@@ -247,6 +284,8 @@ impl Pipeline {
                 ConnectResponse::session_expired(request).encode(&mut self.outbox.bytes);
                 self.close(cx.load);
             }
+            // Another connection was quicker.
+            Err(SessionError::Moved) => self.close(cx.load),
         }
     }
 
@@ -308,6 +347,9 @@ impl Pipeline {
     }
 
     pub(crate) fn on_answer(&mut self, cx: &mut Context<'_>, query: Query, answer: Answer) {
+        if let Answer::Attachment(current) = answer {
+            return self.on_attachment(cx, current);
+        }
         let asking = self
             .queue
             .iter_mut()

@@ -5,14 +5,14 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use oxkeeper_model::{
-    Answer, ChangeKind, ChangeSet, ClientCommand, CommandOutcome, Lifetime, Query, Revision,
-    SessionError, SessionId, TxnOutcome, WriteOutcome, WriteRefusal, WriteSeq,
-    limits::CHANGE_HISTORY_MAX,
+    Answer, ChangeKind, ChangeSet, ClientCommand, CommandOutcome, Digest, Lifetime, Nonce,
+    Position, Query, SessionError, SessionGrant, SessionId, TxnOutcome, WriteOutcome, WriteRefusal,
+    WriteSeq, limits::CHANGE_HISTORY_MAX,
 };
 
 use super::client::token_of;
 use super::{TestClient, TestShard, create, set};
-use crate::{Event, LinkError, LinkSink, Request, Token};
+use crate::{Event, LinkError, LinkSink, Request, SessionBeat, Token};
 
 type Case = (&'static str, fn(TestShard));
 
@@ -59,6 +59,14 @@ pub(super) const ALL: &[Case] = &[
 /// Long enough for no session of a case to expire by accident.
 const LONG_MS: u32 = 600_000;
 
+fn beat(grant: &SessionGrant) -> SessionBeat {
+    SessionBeat {
+        session: grant.session,
+        attachment: grant.attachment,
+        acknowledged: WriteSeq(0),
+    }
+}
+
 fn stop(test: TestShard) {
     (test.stop)();
 }
@@ -77,7 +85,8 @@ fn changed(event: &Event) -> Option<&Arc<ChangeSet>> {
 fn a_link_starts_at_the_position(test: TestShard) {
     let mut first = TestClient::open(&test.shard, None);
     assert!(!first.opened.resumed);
-    first.open_session(LONG_MS);
+    let session = first.open_session(LONG_MS);
+    first.attach(&session).expect("a command without revision");
     let second = TestClient::open(&test.shard, None);
     assert_eq!(second.opened.position, first.position);
     assert_eq!(first.query(Query::Barrier), Answer::Barrier);
@@ -117,7 +126,7 @@ fn changes_come_before_outcomes(test: TestShard) {
         };
         assert!(is_applied(&outcome), "{outcome:?}");
         assert_eq!(
-            outcome.revision, client.position,
+            outcome.revision, client.position.revision,
             "its own change is the last one before it"
         );
         let set = client
@@ -165,7 +174,7 @@ fn a_query_sees_earlier_writes(test: TestShard) {
         };
         assert_eq!(returned, query, "the query comes back");
         let found = records[0].as_ref().expect("the record just written");
-        assert_eq!(found.head.created_revision, client.position);
+        assert_eq!(found.head.created_revision, client.position.revision);
         assert_eq!(found.value, Some(Some(path.into())));
         assert_eq!(records[1], None);
     }
@@ -175,14 +184,14 @@ fn a_query_sees_earlier_writes(test: TestShard) {
 fn a_failed_transaction(test: TestShard) {
     let mut client = TestClient::open(&test.shard, None);
     let session = client.open_session(LONG_MS);
-    let before = client.position;
+    let before = client.position.revision;
     let outcome = client.write(&session, 1, set("/none", "x"));
     assert!(
         matches!(outcome.result, Ok(TxnOutcome::Failed { index: 0, .. })),
         "{outcome:?}"
     );
     assert_eq!(
-        (outcome.revision, client.position),
+        (outcome.revision, client.position.revision),
         (before.next(), before.next())
     );
     let set = client
@@ -244,6 +253,7 @@ fn a_full_queue(test: TestShard) {
             .map(|n| Request::Command {
                 token: Token(n),
                 command: ClientCommand::OpenSession {
+                    nonce: Nonce(1 << 63 | n),
                     timeout_ms: LONG_MS,
                 },
             })
@@ -300,8 +310,9 @@ fn a_link_resumes(test: TestShard) {
             create(&format!("/r{seq}"), Lifetime::Persistent),
         );
     }
-    for missed in 0..=10 {
-        let after = Revision(writer.position.0 - missed);
+    let all: Vec<_> = writer.seen.iter().filter_map(changed).cloned().collect();
+    let positions = all.iter().map(|set| set.position());
+    for (skipped, after) in std::iter::once(start).chain(positions).enumerate() {
         let mut resumed = TestClient::open(&test.shard, Some(after));
         assert_eq!(
             (resumed.opened.resumed, resumed.opened.position),
@@ -310,9 +321,8 @@ fn a_link_resumes(test: TestShard) {
         resumed.query(Query::Barrier);
         assert_eq!(resumed.position, writer.position);
         let missed: Vec<_> = resumed.seen.iter().filter_map(changed).collect();
-        let all: Vec<_> = writer.seen.iter().filter_map(changed).collect();
-        let skipped = (after.0 - start.0) as usize;
-        assert_eq!(missed, all[skipped..], "exactly what was missed");
+        let expected: Vec<_> = all[skipped..].iter().collect();
+        assert_eq!(missed, expected, "exactly what was missed");
     }
     stop(test);
 }
@@ -325,6 +335,7 @@ fn a_link_does_not_resume(test: TestShard) {
             .map(|_| Request::Command {
                 token: writer.token(),
                 command: ClientCommand::OpenSession {
+                    nonce: writer.nonce(),
                     timeout_ms: LONG_MS,
                 },
             })
@@ -336,7 +347,16 @@ fn a_link_does_not_resume(test: TestShard) {
         writer.send(requests);
         writer.answer(last.expect("not empty"));
     }
-    for other in [start, writer.position.next()] {
+    let position = writer.position;
+    let later = Position {
+        revision: position.revision.next(),
+        ..position
+    };
+    let of_another_history = Position {
+        digest: Digest(!position.digest.0),
+        ..position
+    };
+    for other in [start, later, of_another_history] {
         let mut fresh = TestClient::open(&test.shard, Some(other));
         assert_eq!(
             (fresh.opened.resumed, fresh.opened.position),
@@ -424,6 +444,7 @@ fn a_session_lives(test: TestShard) {
             session,
             attachment,
             seq: WriteSeq(1),
+            follows: WriteSeq(0),
         },
     }]);
     let Event::Outcome {
@@ -435,7 +456,7 @@ fn a_session_lives(test: TestShard) {
     };
     assert_eq!(
         (closed, outcome.result, outcome.revision),
-        (session, Ok(()), moved.position)
+        (session, Ok(()), moved.position.revision)
     );
     let end = moved
         .seen
@@ -445,7 +466,7 @@ fn a_session_lives(test: TestShard) {
         .expect("a change set");
     assert_eq!(
         (end.revision, end.session_ended),
-        (moved.position, Some(session))
+        (moved.position.revision, Some(session))
     );
     assert_eq!(
         (&*end.changes[0].path, end.changes[0].kind),
@@ -467,7 +488,7 @@ fn a_session_expires(test: TestShard) {
     let timeout = Duration::from_millis(u64::from(timeout_ms));
     let ended = loop {
         client.send(vec![Request::Heartbeat {
-            sessions: vec![heard.session],
+            beats: vec![beat(&heard)],
         }]);
         client.query(Query::Barrier);
         let ended = client
@@ -509,7 +530,7 @@ fn closed_on_stop(test: TestShard) {
     );
     client.until_closed();
     let mut late = vec![Request::Heartbeat {
-        sessions: vec![session.session],
+        beats: vec![beat(&session)],
     }];
     assert_eq!(client.try_send(&mut late), Err(LinkError::Closed));
     assert!(TestClient::try_open(&test.shard, None).is_err());

@@ -1,12 +1,13 @@
 //! A link whose events go into a channel, with the requests that the cases need.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use oxkeeper_model::{
-    Answer, ClientCommand, CloseOutcome, CommandOutcome, Create, Lifetime, Ops, Query, Revision,
-    SessionGrant, SessionWrite, TreeOp, WriteOutcome, WriteSeq,
+    Answer, ClientCommand, CloseOutcome, CommandOutcome, Create, Lifetime, Nonce, Ops, Position,
+    Query, SessionGrant, SessionWrite, TreeOp, WriteOutcome, WriteSeq,
 };
 
 use crate::{Event, Link, LinkError, LinkSink, Opened, Request, Shard, Token, contract::open_acl};
@@ -38,8 +39,8 @@ impl LinkSink for ChannelSink {
 pub struct TestClient {
     link: Arc<dyn Link>,
     pub opened: Opened,
-    /// The last revision that was delivered.
-    pub position: Revision,
+    /// The last revision that was delivered, and the digest after it.
+    pub position: Position,
     /// Everything that was taken so far.
     pub seen: Vec<Event>,
     heard: Receiver<Heard>,
@@ -47,13 +48,13 @@ pub struct TestClient {
 }
 
 impl TestClient {
-    pub fn open(shard: &Arc<dyn Shard>, resume_after: Option<Revision>) -> Self {
+    pub fn open(shard: &Arc<dyn Shard>, resume_after: Option<Position>) -> Self {
         Self::try_open(shard, resume_after).expect("the shard serves")
     }
 
     pub fn try_open(
         shard: &Arc<dyn Shard>,
-        resume_after: Option<Revision>,
+        resume_after: Option<Position>,
     ) -> Result<Self, LinkError> {
         let (sender, heard) = channel();
         let (link, opened) = shard.open(resume_after, Box::new(ChannelSink(sender)))?;
@@ -71,6 +72,12 @@ impl TestClient {
     pub fn token(&mut self) -> Token {
         self.last_token += 1;
         Token(self.last_token)
+    }
+
+    /// One that no other test client has used.
+    pub fn nonce(&self) -> Nonce {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Nonce(LAST.fetch_add(1, Relaxed) + 1)
     }
 
     pub fn send(&self, mut requests: Vec<Request>) {
@@ -106,10 +113,10 @@ impl TestClient {
             Event::Changed(set) => {
                 assert_eq!(
                     set.revision,
-                    self.position.next(),
+                    self.position.revision.next(),
                     "revisions come without gaps"
                 );
-                self.position = set.revision;
+                self.position = set.position();
             }
             Event::Outcome {
                 outcome:
@@ -118,11 +125,11 @@ impl TestClient {
                 ..
             } => {
                 assert!(
-                    *revision <= self.position,
+                    *revision <= self.position.revision,
                     "changes come before their outcome"
                 );
             }
-            Event::Outcome { .. } | Event::Answered { .. } => {}
+            Event::Outcome { .. } | Event::Refused { .. } | Event::Answered { .. } => {}
         }
     }
 
@@ -147,10 +154,10 @@ impl TestClient {
     }
 
     pub fn open_session(&mut self, timeout_ms: u32) -> SessionGrant {
-        let token = self.token();
+        let (token, nonce) = (self.token(), self.nonce());
         self.send(vec![Request::Command {
             token,
-            command: ClientCommand::OpenSession { timeout_ms },
+            command: ClientCommand::OpenSession { nonce, timeout_ms },
         }]);
         self.granted(token).expect("a new session is granted")
     }
@@ -159,18 +166,20 @@ impl TestClient {
         &mut self,
         grant: &SessionGrant,
     ) -> Result<SessionGrant, oxkeeper_model::SessionError> {
-        let token = self.token();
+        let (token, nonce) = (self.token(), self.nonce());
         let SessionGrant {
             session,
             password,
+            attachment: replaces,
             timeout_ms,
-            ..
         } = *grant;
         self.send(vec![Request::Command {
             token,
             command: ClientCommand::Attach {
                 session,
                 password,
+                replaces,
+                nonce,
                 timeout_ms,
             },
         }]);
@@ -198,6 +207,7 @@ impl TestClient {
             session: grant.session,
             attachment: grant.attachment,
             seq: WriteSeq(seq),
+            follows: WriteSeq(seq.saturating_sub(1)),
             acknowledged: WriteSeq(seq.saturating_sub(64)),
             identities: [].into(),
             ops: ops.into_iter().collect::<Ops>(),
@@ -252,7 +262,9 @@ impl TestClient {
 pub(crate) fn token_of(event: &Event) -> Option<Token> {
     match event {
         Event::Changed(_) => None,
-        Event::Outcome { token, .. } | Event::Answered { token, .. } => Some(*token),
+        Event::Outcome { token, .. }
+        | Event::Refused { token, .. }
+        | Event::Answered { token, .. } => Some(*token),
     }
 }
 

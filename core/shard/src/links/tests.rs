@@ -1,14 +1,19 @@
 use super::*;
-use oxkeeper_model::{Changes, Parents};
+use oxkeeper_model::{Digest, Revision};
 
 const LINK: LinkId = LinkId(1);
 
+fn at(revision: u64) -> Position {
+    Position {
+        revision: Revision(revision),
+        digest: Digest(revision << 8),
+    }
+}
+
 fn empty(revision: u64) -> Arc<ChangeSet> {
     Arc::new(ChangeSet {
-        revision: Revision(revision),
-        changes: Changes::new(),
-        parents: Parents::new(),
-        session_ended: None,
+        digest: at(revision).digest,
+        ..ChangeSet::empty(Revision(revision))
     })
 }
 
@@ -26,7 +31,7 @@ fn told(outputs: &[Output], link: LinkId) -> Vec<u64> {
 
 fn opened(links: &mut Links, after: Option<u64>, current: u64) -> (Vec<u64>, Opened) {
     let mut outputs = Vec::new();
-    links.open(LINK, after.map(Revision), Revision(current), &mut outputs);
+    links.open(LINK, after.map(at), at(current), &mut outputs);
     let Output::Opened { link: LINK, opened } = outputs[0] else {
         panic!("not opened first: {outputs:?}");
     };
@@ -35,15 +40,15 @@ fn opened(links: &mut Links, after: Option<u64>, current: u64) -> (Vec<u64>, Ope
 
 #[test]
 fn a_link_resumes_exactly_within_the_history() {
-    let mut links = Links::default();
+    let mut links = Links::new(at(0));
     let last = CHANGE_HISTORY_MAX as u64 + 10;
     (1..=last).for_each(|revision| links.changed(empty(revision), &mut Vec::new()));
     let resumed = |position| Opened {
-        position: Revision(position),
+        position: at(position),
         resumed: true,
     };
     let fresh = Opened {
-        position: Revision(last),
+        position: at(last),
         resumed: false,
     };
 
@@ -60,16 +65,25 @@ fn a_link_resumes_exactly_within_the_history() {
     assert_eq!(
         opened(&mut links, Some(last + 1), last).1,
         fresh,
-        "of another history"
+        "beyond the end"
+    );
+    let mut outputs = Vec::new();
+    let other = Position {
+        digest: Digest(1),
+        ..at(last - 2)
+    };
+    links.open(LINK, Some(other), at(last), &mut outputs);
+    assert!(
+        matches!(outputs[..], [Output::Opened { opened, .. }] if opened == fresh),
+        "of another history: {outputs:?}"
     );
     assert_eq!(opened(&mut links, None, last).1, fresh);
 }
 
 #[test]
 fn large_values_shorten_the_history() {
-    let mut history = History::default();
+    let mut history = History::new(at(0));
     let mut set = ChangeSet {
-        session_ended: None,
         ..(*empty(0)).clone()
     };
     let value = bytes::Bytes::from(vec![0; HISTORY_BYTES_MAX / 4]);
@@ -90,10 +104,10 @@ fn large_values_shorten_the_history() {
 
 #[test]
 fn closing_a_link_leaves_the_others() {
-    let mut links = Links::default();
+    let mut links = Links::new(at(0));
     let mut outputs = Vec::new();
-    links.open(LINK, None, Revision(0), &mut outputs);
-    links.open(LinkId(2), None, Revision(0), &mut outputs);
+    links.open(LINK, None, at(0), &mut outputs);
+    links.open(LinkId(2), None, at(0), &mut outputs);
     links.close(LINK);
     links.changed(empty(1), &mut outputs);
     links.answer(LINK, Event::Changed(empty(2)), &mut outputs);

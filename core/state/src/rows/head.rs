@@ -9,7 +9,7 @@ use oxkeeper_model::{Acl, Children, Head, Lifetime, NativeFields, Revision, Sess
 use super::RowError;
 use super::codec::{Reader, put_bytes, put_signed, put_varint};
 
-const HEAD_FORMAT: u8 = 1;
+const HEAD_FORMAT: u8 = 2;
 
 const LIFETIME_BITS: u8 = 0b11;
 const HAS_SESSION: u8 = 1 << 2;
@@ -37,7 +37,7 @@ pub(crate) fn value_place(head: &Head) -> ValuePlace {
 
 /// Appends the head's row, to which the caller appends the value if that is its place; the access
 /// list is in it by its number.
-pub(crate) fn encode_head(out: &mut Vec<u8>, head: &Head, acl_id: u32) {
+pub(crate) fn encode_head(out: &mut Vec<u8>, head: &Head, acl_id: u64) {
     let (lifetime, ttl_ms) = match head.lifetime {
         Lifetime::Persistent => (0, None),
         Lifetime::Ephemeral => (1, None),
@@ -53,7 +53,7 @@ pub(crate) fn encode_head(out: &mut Vec<u8>, head: &Head, acl_id: u32) {
     }
     out.push(HEAD_FORMAT);
     out.push(flags);
-    put_varint(out, u64::from(acl_id));
+    put_varint(out, acl_id);
     put_varint(out, head.created_revision.0);
     put_distance(out, head.created_revision, head.modified_revision);
     put_signed(out, head.created_at_ms);
@@ -74,6 +74,9 @@ pub(crate) fn encode_head(out: &mut Vec<u8>, head: &Head, acl_id: u32) {
     if let Some(ttl_ms) = ttl_ms {
         put_varint(out, ttl_ms);
     }
+    if head.lifetime.ages() {
+        put_varint(out, head.idle_since_ms);
+    }
     if let Some(native) = &head.native {
         put_native(out, native);
     }
@@ -82,7 +85,7 @@ pub(crate) fn encode_head(out: &mut Vec<u8>, head: &Head, acl_id: u32) {
 /// Reads a head, and the value after it if that is its place; `acl` gives the list of a number.
 pub(crate) fn decode_head(
     row: &[u8],
-    acl: impl FnOnce(u32) -> Option<Acl>,
+    acl: impl FnOnce(u64) -> Option<Acl>,
 ) -> Result<(Head, &[u8]), RowError> {
     let mut reader = Reader::new("head", row);
     let head = read_head(&mut reader, acl)?;
@@ -97,14 +100,14 @@ pub(crate) fn decode_head(
 /// Reads a head in the middle of another row.
 pub(super) fn read_head(
     reader: &mut Reader<'_>,
-    acl: impl FnOnce(u32) -> Option<Acl>,
+    acl: impl FnOnce(u64) -> Option<Acl>,
 ) -> Result<Head, RowError> {
     reader.format(HEAD_FORMAT)?;
     let flags = reader.byte()?;
     if flags & !(LIFETIME_BITS | HAS_SESSION | HAS_NATIVE) != 0 {
         return Err(reader.malformed());
     }
-    let acl_id = reader.varint_u32()?;
+    let acl_id = reader.varint()?;
     let created_revision = Revision(reader.varint()?);
     let modified_revision = read_distance(reader, created_revision)?;
     let created_at_ms = reader.signed()?;
@@ -131,6 +134,10 @@ pub(super) fn read_head(
             ttl_ms: reader.varint()?,
         },
     };
+    let idle_since_ms = match lifetime.ages() {
+        true => reader.varint()?,
+        false => 0,
+    };
     let native = match flags & HAS_NATIVE {
         0 => None,
         _ => Some(Box::new(read_native(reader)?)),
@@ -151,6 +158,7 @@ pub(super) fn read_head(
             last_change,
         },
         lifetime,
+        idle_since_ms,
         value_bytes,
         native,
     })

@@ -1,11 +1,11 @@
 //! What a shard is as of its applied offset, in one row.
 
-use oxkeeper_model::{Offset, Revision};
+use oxkeeper_model::{Digest, FeatureLevel, Offset, Revision, Term};
 
 use super::RowError;
 use super::codec::{Reader, put_signed, put_varint};
 
-const META_FORMAT: u8 = 1;
+const META_FORMAT: u8 = 2;
 
 /// What the administrator's counters show; kept with every change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,16 +20,24 @@ pub(crate) struct Counters {
 pub(crate) struct Meta {
     /// The last entry that was applied; the next one must follow it.
     pub(crate) applied: Offset,
+    /// The term of that entry.
+    pub(crate) term: Term,
+    /// What may be used in entries after it.
+    pub(crate) feature_level: FeatureLevel,
     pub(crate) revision: Revision,
-    /// Never goes back.
-    pub(crate) log_time_ms: i64,
-    /// Low 56 bits of the last session id that was given out.
-    pub(crate) last_session: u64,
+    /// Of the last entry; may go back.
+    pub(crate) wall_ms: i64,
+    /// Of the last entry. Never goes back.
+    pub(crate) elapsed_ms: u64,
+    /// Sessions that were opened so far.
+    pub(crate) sessions_ever: u64,
     /// Puts so far.
     pub(crate) puts: u64,
-    pub(crate) next_acl_id: u32,
-    /// Chained over all entries.
-    pub(crate) digest: u64,
+    pub(crate) next_acl_id: u64,
+    /// Chained over all commands.
+    pub(crate) digest: Digest,
+    /// What it was after the command that took `revision`; later ones may have taken none.
+    pub(crate) revision_digest: Digest,
     pub(crate) counters: Counters,
     /// Keys the session passwords; there from genesis on.
     pub(crate) secret: Option<[u8; 32]>,
@@ -39,12 +47,16 @@ impl Meta {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.push(META_FORMAT);
         put_varint(out, self.applied.0);
+        put_varint(out, self.term.0);
+        put_varint(out, u64::from(self.feature_level.0));
         put_varint(out, self.revision.0);
-        put_signed(out, self.log_time_ms);
-        put_varint(out, self.last_session);
+        put_signed(out, self.wall_ms);
+        put_varint(out, self.elapsed_ms);
+        put_varint(out, self.sessions_ever);
         put_varint(out, self.puts);
-        put_varint(out, u64::from(self.next_acl_id));
-        out.extend_from_slice(&self.digest.to_be_bytes());
+        put_varint(out, self.next_acl_id);
+        out.extend_from_slice(&self.digest.0.to_be_bytes());
+        out.extend_from_slice(&self.revision_digest.0.to_be_bytes());
         put_varint(out, self.counters.records);
         put_varint(out, self.counters.ephemerals);
         put_varint(out, self.counters.data_bytes);
@@ -59,12 +71,16 @@ impl Meta {
         reader.format(META_FORMAT)?;
         let meta = Self {
             applied: Offset(reader.varint()?),
+            term: Term(reader.varint()?),
+            feature_level: FeatureLevel(reader.varint_u32()?),
             revision: Revision(reader.varint()?),
-            log_time_ms: reader.signed()?,
-            last_session: reader.varint()?,
+            wall_ms: reader.signed()?,
+            elapsed_ms: reader.varint()?,
+            sessions_ever: reader.varint()?,
             puts: reader.varint()?,
-            next_acl_id: reader.varint_u32()?,
-            digest: u64::from_be_bytes(reader.array()?),
+            next_acl_id: reader.varint()?,
+            digest: Digest(u64::from_be_bytes(reader.array()?)),
+            revision_digest: Digest(u64::from_be_bytes(reader.array()?)),
             counters: Counters {
                 records: reader.varint()?,
                 ephemerals: reader.varint()?,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use oxkeeper_model::{
-    Attachment, Head, OpResult, OpResults, Path, Revision, SharedHead, TxnOutcome, WriteSeq,
+    Attachment, Head, Nonce, OpResult, OpResults, Path, Revision, SharedHead, TxnOutcome, WriteSeq,
 };
 
 use super::RowError;
@@ -11,50 +11,63 @@ use oxkeeper_format::{error_code, error_of};
 use super::codec::{Reader, put_acl, put_bytes, put_signed, put_varint, read_acl};
 use super::head::{encode_head, read_head};
 
-const SESSION_FORMAT: u8 = 1;
+const SESSION_FORMAT: u8 = 2;
 
-/// A session as it is stored. Kept outcomes have the numbers up to `last_seq`, without gaps.
+/// A session as it is stored. The numbers of its kept outcomes grow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SessionRow<O> {
     pub(crate) attachment: Attachment,
+    /// Of the open or attach that made this attachment.
+    pub(crate) nonce: Nonce,
     pub(crate) timeout_ms: u32,
     pub(crate) last_seq: WriteSeq,
     pub(crate) ephemerals: u64,
     pub(crate) outcomes: O,
 }
 
-type Outcome = (Revision, TxnOutcome);
+/// The outcome of a write that its proxy has not acknowledged yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) seq: WriteSeq,
+    pub(crate) revision: Revision,
+    pub(crate) outcome: TxnOutcome,
+}
 
 pub(crate) fn encode_session<'a>(
     out: &mut Vec<u8>,
-    session: &SessionRow<impl ExactSizeIterator<Item = &'a Outcome> + Clone>,
+    session: &SessionRow<impl ExactSizeIterator<Item = &'a Kept> + Clone>,
 ) {
     out.push(SESSION_FORMAT);
     put_varint(out, session.attachment.0);
+    out.extend_from_slice(&session.nonce.0.to_be_bytes());
     put_varint(out, u64::from(session.timeout_ms));
     put_varint(out, session.last_seq.0);
     put_varint(out, session.ephemerals);
     put_varint(out, session.outcomes.len() as u64);
-    for (revision, outcome) in session.outcomes.clone() {
-        put_varint(out, revision.0);
-        put_outcome(out, outcome);
+    for kept in session.outcomes.clone() {
+        put_varint(out, kept.seq.0);
+        put_varint(out, kept.revision.0);
+        put_outcome(out, &kept.outcome);
     }
 }
 
-pub(crate) fn decode_session(row: &[u8]) -> Result<SessionRow<Vec<Outcome>>, RowError> {
+pub(crate) fn decode_session(row: &[u8]) -> Result<SessionRow<Vec<Kept>>, RowError> {
     let mut reader = Reader::new("session", row);
     reader.format(SESSION_FORMAT)?;
     let mut session = SessionRow {
         attachment: Attachment(reader.varint()?),
+        nonce: Nonce(u64::from_be_bytes(reader.array()?)),
         timeout_ms: reader.varint_u32()?,
         last_seq: WriteSeq(reader.varint()?),
         ephemerals: reader.varint()?,
         outcomes: Vec::new(),
     };
     for _ in 0..reader.varint()? {
-        session
-            .outcomes
-            .push((Revision(reader.varint()?), read_outcome(&mut reader)?));
+        session.outcomes.push(Kept {
+            seq: WriteSeq(reader.varint()?),
+            revision: Revision(reader.varint()?),
+            outcome: read_outcome(&mut reader)?,
+        });
     }
     reader.end()?;
     Ok(session)

@@ -1,14 +1,14 @@
 //! Rows: golden bytes, round trips, sizes, and bytes that are no row.
 
 use oxkeeper_model::{
-    Acl, AclEntry, Attachment, Children, Head, Lifetime, NativeFields, Offset, OpError, OpResult,
-    Path, Revision, SessionId, TxnOutcome, WriteSeq,
+    Acl, AclEntry, Attachment, Children, Digest, FeatureLevel, Head, Lifetime, NativeFields, Nonce,
+    Offset, OpError, OpResult, Path, Revision, SessionId, Term, TxnOutcome, WriteSeq,
 };
 use proptest::prelude::*;
 
 use super::*;
 
-const ACL_ID: u32 = 300;
+const ACL_ID: u64 = 300;
 
 fn list() -> Acl {
     [AclEntry {
@@ -36,6 +36,7 @@ fn usual_head() -> Head {
             last_change: Revision(5_000_050),
         },
         lifetime: Lifetime::Persistent,
+        idle_since_ms: 0,
         value_bytes: Some(100),
         native: None,
     }
@@ -55,7 +56,7 @@ fn hex(bytes: &[u8]) -> String {
 fn a_head_has_its_persisted_bytes_and_is_small() {
     let row = encoded(&usual_head());
     let expected = concat!(
-        "0100",         // format, flags
+        "0200",         // format, flags
         "ac02",         // access list
         "c096b102",     // created revision
         "c801",         // modified 100 later
@@ -113,27 +114,35 @@ fn flags_name_lifetime_owner_and_native_fields() {
         secondary_indexes: vec![("i".into(), "k".into())],
     }));
     let row = hex(&encoded(&head));
-    assert!(row.starts_with("010dac02"), "{row}");
+    assert!(row.starts_with("020dac02"), "{row}");
     assert!(
         row.ends_with("00010203040506070801016300010169016b"),
         "{row}"
     );
     head.lifetime = Lifetime::Ttl { ttl_ms: 128 };
+    head.idle_since_ms = 129;
     (head.session, head.native) = (None, None);
     let row = hex(&encoded(&head));
-    assert!(row.starts_with("0103") && row.ends_with("008001"), "{row}");
+    assert!(
+        row.starts_with("0203") && row.ends_with("0080018101"),
+        "{row}"
+    );
 }
 
 #[test]
 fn meta_has_its_persisted_bytes() {
     let meta = Meta {
         applied: Offset(1),
+        term: Term(10),
+        feature_level: FeatureLevel(11),
         revision: Revision(2),
-        log_time_ms: 3,
-        last_session: 4,
+        wall_ms: 3,
+        elapsed_ms: 12,
+        sessions_ever: 4,
         puts: 5,
         next_acl_id: 6,
-        digest: 7,
+        digest: Digest(7),
+        revision_digest: Digest(13),
         counters: Counters {
             records: 8,
             ephemerals: 9,
@@ -144,7 +153,7 @@ fn meta_has_its_persisted_bytes() {
     let mut row = Vec::new();
     meta.encode(&mut row);
     let expected = format!(
-        "010102060405060000000000000007080980010{}{}",
+        "02010a0b02060c0405060000000000000007000000000000000d080980010{}{}",
         1,
         "aa".repeat(32)
     );
@@ -164,9 +173,15 @@ fn access_lists_and_sessions_have_their_persisted_bytes() {
         error: OpError::NotEmpty,
     };
     let done = TxnOutcome::Applied(vec![OpResult::Deleted, OpResult::Checked].into());
-    let outcomes = [(Revision(300), failed), (Revision(301), done)];
+    let kept = |seq, revision, outcome| Kept {
+        seq: WriteSeq(seq),
+        revision: Revision(revision),
+        outcome,
+    };
+    let outcomes = [kept(6, 300, failed), kept(9, 301, done)];
     let session = SessionRow {
         attachment: Attachment(2),
+        nonce: Nonce(0x0a0b),
         timeout_ms: 10_000,
         last_seq: WriteSeq(9),
         ephemerals: 3,
@@ -174,20 +189,25 @@ fn access_lists_and_sessions_have_their_persisted_bytes() {
     };
     let mut row = Vec::new();
     encode_session(&mut row, &session);
-    assert_eq!(hex(&row), "0102904e090302ac0202010600ad0201020405");
+    assert_eq!(
+        hex(&row),
+        "02020000000000000a0b904e09030206ac020201060009ad0201020405"
+    );
 }
 
 #[test]
 fn an_unknown_format_is_named() {
     let mut row = encoded(&usual_head());
+    for format in [1, 3] {
+        row[0] = format;
+        let error = RowError::UnknownFormat {
+            row: "head",
+            format,
+            known: 2,
+        };
+        assert_eq!(decode_head(&row, |_| Some(list())), Err(error));
+    }
     row[0] = 2;
-    let error = RowError::UnknownFormat {
-        row: "head",
-        format: 2,
-        known: 1,
-    };
-    assert_eq!(decode_head(&row, |_| Some(list())), Err(error));
-    row[0] = 1;
     assert_eq!(
         decode_head(&row, |_| None),
         Err(RowError::UnknownAcl(ACL_ID))
@@ -214,8 +234,8 @@ fn lifetime() -> impl Strategy<Value = Lifetime> {
 }
 
 /// Often of a record without children.
-fn numbers() -> impl Strategy<Value = [u64; 5]> {
-    (any::<[u64; 5]>(), any::<bool>()).prop_map(|(mut numbers, leaf)| {
+fn numbers() -> impl Strategy<Value = [u64; 6]> {
+    (any::<[u64; 6]>(), any::<bool>()).prop_map(|(mut numbers, leaf)| {
         if leaf {
             numbers[3] = 0;
         }
@@ -260,6 +280,7 @@ fn head() -> impl Strategy<Value = Head> {
                     last_change: Revision(numbers[4]),
                 },
                 lifetime,
+                idle_since_ms: if lifetime.ages() { numbers[5] } else { 0 },
                 value_bytes,
                 native,
             },
@@ -292,6 +313,14 @@ fn outcome() -> impl Strategy<Value = TxnOutcome> {
     ]
 }
 
+fn kept() -> impl Strategy<Value = Kept> {
+    (any::<(u64, u64)>(), outcome()).prop_map(|((seq, revision), outcome)| Kept {
+        seq: WriteSeq(seq),
+        revision: Revision(revision),
+        outcome,
+    })
+}
+
 fn error() -> impl Strategy<Value = OpError> {
     prop_oneof![
         Just(OpError::NoNode),
@@ -320,22 +349,18 @@ proptest! {
 
     #[test]
     fn sessions_round_trip(
-        (attachment, timeout_ms, last_seq, ephemerals) in any::<(u64, u32, u64, u64)>(),
-        outcomes in proptest::collection::vec((any::<u64>().prop_map(Revision), outcome()), 0..4),
+        (attachment, nonce, timeout_ms, last_seq, ephemerals) in any::<(u64, u64, u32, u64, u64)>(),
+        outcomes in proptest::collection::vec(kept(), 0..4),
     ) {
-        let row = |outcomes| SessionRow {
-            attachment: Attachment(attachment),
-            timeout_ms,
-            last_seq: WriteSeq(last_seq),
-            ephemerals,
-            outcomes,
-        };
+        let (attachment, nonce, last_seq) =
+            (Attachment(attachment), Nonce(nonce), WriteSeq(last_seq));
         let mut bytes = Vec::new();
-        let SessionRow { attachment, timeout_ms, last_seq, ephemerals, outcomes } = row(outcomes);
-        let borrowed =
-            SessionRow { attachment, timeout_ms, last_seq, ephemerals, outcomes: outcomes.iter() };
+        let borrowed = SessionRow {
+            attachment, nonce, timeout_ms, last_seq, ephemerals, outcomes: outcomes.iter(),
+        };
         encode_session(&mut bytes, &borrowed);
-        let expected = SessionRow { attachment, timeout_ms, last_seq, ephemerals, outcomes };
+        let expected =
+            SessionRow { attachment, nonce, timeout_ms, last_seq, ephemerals, outcomes };
         prop_assert_eq!(decode_session(&bytes), Ok(expected));
     }
 

@@ -5,17 +5,18 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use oxkeeper_model::{
-    Attachment, ChangeSet, Changes, ClientCommand, CloseOutcome, Command, CommandOutcome, Entry,
-    Offset, Parents, Path, Revision, SeedRecord, SessionError, SessionGrant, SessionId,
-    SessionPassword, SessionWrite, TxnOutcome, WriteOutcome, WriteRefusal, WriteSeq,
+    Attachment, ChangeSet, ClientCommand, CloseOutcome, Command, CommandOutcome, Digest, Entry,
+    FeatureLevel, Nonce, Offset, Path, Revision, SeedRecord, SessionError, SessionGrant, SessionId,
+    SessionPassword, SessionWrite, TxnOutcome, WriteOutcome, WriteRefusal, WriteSeq, limits,
 };
 use subtle::ConstantTimeEq;
 
-use super::tree::{Tree, TreeChanges};
+use super::tree::{Times, Tree, TreeChanges};
 use super::{Applied, ShardState, StateError, digest, is_due};
 use crate::keys;
 use crate::records::{Commit, Index};
-use crate::sessions::{Admission, next_session, password_of};
+use crate::rows::Kept;
+use crate::sessions::{Admission, Session, password_of, session_id};
 use oxkeeper_store::{KeyRange, KeyValueStore};
 
 impl<S: KeyValueStore> ShardState<S> {
@@ -25,11 +26,11 @@ impl<S: KeyValueStore> ShardState<S> {
         entry: &Entry,
         out: &mut Vec<Applied>,
     ) -> Result<(), StateError> {
-        self.meta.log_time_ms = self.meta.log_time_ms.max(entry.at_ms);
-        self.digest_input.clear();
+        self.meta.wall_ms = entry.wall_ms;
+        self.meta.elapsed_ms = self.meta.elapsed_ms.max(entry.elapsed_ms);
         for command in &entry.commands {
-            let applied = self.apply_command(command)?;
-            digest::feed(&mut self.digest_input, &applied);
+            let mut applied = self.apply_command(command)?;
+            self.chain_digest(command, &mut applied);
             out.push(applied);
         }
         self.batch.clear();
@@ -41,11 +42,23 @@ impl<S: KeyValueStore> ShardState<S> {
         })?;
         let meta = &mut self.meta;
         meta.applied = offset;
+        meta.term = entry.term;
         meta.counters = self.records.counters;
         meta.puts = self.records.puts;
-        meta.digest = digest::chain(meta.digest, self.batch.as_bytes(), &self.digest_input);
+        self.digests.push(offset, meta.digest);
         self.batch.put_with(&[keys::META], |out| meta.encode(out));
         Ok(self.write_batch()?)
+    }
+
+    /// Takes a command into the digest; the change set carries what the digest is then.
+    fn chain_digest(&mut self, command: &Command, applied: &mut Applied) {
+        let meta = &mut self.meta;
+        let input = &mut self.digest_input;
+        meta.digest = digest::chain(meta.digest, input, meta.elapsed_ms, command, applied);
+        if let Some(change) = &mut applied.change {
+            Arc::make_mut(change).digest = meta.digest;
+            meta.revision_digest = meta.digest;
+        }
     }
 
     fn apply_command(&mut self, command: &Command) -> Result<Applied, StateError> {
@@ -55,34 +68,56 @@ impl<S: KeyValueStore> ShardState<S> {
         match command {
             Command::Genesis { secret, seed } => {
                 self.genesis(secret, seed);
-                Ok(Applied {
-                    change: None,
-                    outcome: CommandOutcome::None,
-                })
+                Ok(NOTHING)
             }
-            Command::TermStart => Ok(Applied {
-                change: None,
-                outcome: CommandOutcome::None,
-            }),
+            Command::TermStart | Command::Time => Ok(NOTHING),
             Command::Client(command) => self.client_command(command),
             Command::ExpireSession {
                 session,
                 attachment,
             } => self.expire_session(*session, *attachment),
             Command::Reap { path } => self.reap(path),
+            Command::Acknowledge { sessions } => {
+                for &(session, attachment, up_to) in sessions {
+                    self.sessions.acknowledge(session, attachment, up_to);
+                }
+                Ok(NOTHING)
+            }
+            Command::Checksum { offset, digest } => Ok(self.compare(*offset, *digest)),
+            Command::FeatureLevel { level } => self.raise_level(*level),
         }
+    }
+
+    fn compare(&self, offset: Offset, digest: Digest) -> Applied {
+        let own = self.digests.at(offset);
+        Applied {
+            change: None,
+            outcome: CommandOutcome::Compared(own.map(|own| own == digest)),
+        }
+    }
+
+    fn raise_level(&mut self, level: FeatureLevel) -> Result<Applied, StateError> {
+        if level > limits::FEATURE_LEVEL_MAX {
+            return Err(StateError::UnknownLevel(level));
+        }
+        self.meta.feature_level = self.meta.feature_level.max(level);
+        Ok(NOTHING)
     }
 
     fn client_command(&mut self, command: &ClientCommand) -> Result<Applied, StateError> {
         match command {
             ClientCommand::Write(write) => self.write(write),
-            ClientCommand::OpenSession { timeout_ms } => Ok(self.open_session(*timeout_ms)),
+            ClientCommand::OpenSession { nonce, timeout_ms } => {
+                self.open_session(*nonce, *timeout_ms)
+            }
             ClientCommand::Attach {
                 session,
                 password,
+                replaces,
+                nonce,
                 timeout_ms,
             } => {
-                let granted = self.attach(*session, password, *timeout_ms);
+                let granted = self.attach(*session, password, *replaces, *nonce, *timeout_ms);
                 Ok(Applied {
                     change: None,
                     outcome: CommandOutcome::SessionGranted(granted),
@@ -92,7 +127,8 @@ impl<S: KeyValueStore> ShardState<S> {
                 session,
                 attachment,
                 seq,
-            } => self.close_session(*session, *attachment, *seq),
+                follows,
+            } => self.close_session(*session, *attachment, (*seq, *follows)),
         }
     }
 
@@ -110,7 +146,7 @@ impl<S: KeyValueStore> ShardState<S> {
         for SeedRecord { path, record } in seed {
             let mut head = record.head.clone();
             head.acl = self.acls.shared(&head.acl);
-            self.records.puts = self.records.puts.max(head.version_id);
+            self.records.puts = self.records.puts.max(head.version_id.saturating_add(1));
             self.records
                 .insert(path.clone(), head.into(), record.value.clone());
         }
@@ -121,6 +157,7 @@ impl<S: KeyValueStore> ShardState<S> {
             session,
             attachment,
             seq,
+            follows,
             acknowledged,
             ..
         } = *write;
@@ -132,19 +169,27 @@ impl<S: KeyValueStore> ShardState<S> {
                 result,
             })
         };
-        match self.sessions.admit(session, attachment, seq, acknowledged) {
+        match self
+            .sessions
+            .admit(session, attachment, (seq, follows), acknowledged)
+        {
             Admission::Refused(refusal) => Ok(Applied {
                 change: None,
                 outcome: outcome((self.meta.revision, Err(refusal))),
             }),
-            Admission::Again((revision, result)) => Ok(Applied {
+            Admission::Again(kept) => Ok(Applied {
                 change: None,
-                outcome: outcome((revision, Ok(result))),
+                outcome: outcome((kept.revision, Ok(kept.outcome))),
             }),
             Admission::Proceed => {
                 let revision = self.take_revision();
                 let (change, result) = self.transact(revision, write)?;
-                self.sessions.keep(session, (revision, result.clone()));
+                let outcome_kept = Kept {
+                    seq,
+                    revision,
+                    outcome: result.clone(),
+                };
+                self.sessions.keep(session, outcome_kept);
                 Ok(Applied {
                     change: Some(Arc::new(change)),
                     outcome: outcome((revision, Ok(result))),
@@ -165,15 +210,14 @@ impl<S: KeyValueStore> ShardState<S> {
         let TreeChanges { changes, parents } = tree.finish();
         if let TxnOutcome::Failed { .. } = outcome {
             self.records.roll_back();
-            return Ok((empty(revision), outcome));
+            return Ok((ChangeSet::empty(revision), outcome));
         }
         self.count_ephemerals();
         Ok((
             ChangeSet {
-                revision,
                 changes,
                 parents,
-                session_ended: None,
+                ..ChangeSet::empty(revision)
             },
             outcome,
         ))
@@ -185,7 +229,10 @@ impl<S: KeyValueStore> ShardState<S> {
             &mut self.records,
             &self.acls,
             revision,
-            self.meta.log_time_ms,
+            Times {
+                wall_ms: self.meta.wall_ms,
+                elapsed_ms: self.meta.elapsed_ms,
+            },
         )
     }
 
@@ -203,22 +250,33 @@ impl<S: KeyValueStore> ShardState<S> {
         }
     }
 
-    fn open_session(&mut self, timeout_ms: u32) -> Applied {
-        let revision = self.take_revision();
-        let (session, counter) =
-            next_session(self.shard, self.meta.last_session, self.meta.log_time_ms);
-        self.meta.last_session = counter;
-        self.sessions.open(session, timeout_ms);
-        let attachment = Attachment(1);
-        let grant = SessionGrant {
-            session,
-            password: self.password(session),
-            attachment,
-            timeout_ms,
+    fn open_session(&mut self, nonce: Nonce, timeout_ms: u32) -> Result<Applied, StateError> {
+        let (id, change) = match self.sessions.opened_with(nonce) {
+            Some(id) => (id, None),
+            None => {
+                let count = self.meta.sessions_ever + 1;
+                let id = session_id(self.shard, count)
+                    .ok_or(StateError::Broken("all session ids are used up"))?;
+                self.meta.sessions_ever = count;
+                self.sessions.open(id, nonce, timeout_ms);
+                (id, Some(Arc::new(ChangeSet::empty(self.take_revision()))))
+            }
         };
-        Applied {
-            change: Some(Arc::new(empty(revision))),
-            outcome: CommandOutcome::SessionGranted(Ok(grant)),
+        let session = self.sessions.get(id);
+        let session = session.ok_or(StateError::Broken("an opened session is missing"))?;
+        let granted = Ok(self.grant(id, session));
+        Ok(Applied {
+            change,
+            outcome: CommandOutcome::SessionGranted(granted),
+        })
+    }
+
+    fn grant(&self, id: SessionId, session: &Session) -> SessionGrant {
+        SessionGrant {
+            session: id,
+            password: self.password(id),
+            attachment: session.attachment,
+            timeout_ms: session.timeout_ms,
         }
     }
 
@@ -230,6 +288,8 @@ impl<S: KeyValueStore> ShardState<S> {
         &mut self,
         session: SessionId,
         password: &SessionPassword,
+        replaces: Attachment,
+        nonce: Nonce,
         timeout_ms: u32,
     ) -> Result<SessionGrant, SessionError> {
         if self.sessions.get(session).is_none() {
@@ -239,30 +299,25 @@ impl<S: KeyValueStore> ShardState<S> {
         if !bool::from(right.ct_eq(password)) {
             return Err(SessionError::WrongPassword);
         }
-        let attachment = self.sessions.attach(session, timeout_ms);
-        let attachment = attachment.ok_or(SessionError::Expired)?;
-        Ok(SessionGrant {
-            session,
-            password: right,
-            attachment,
-            timeout_ms,
-        })
+        self.sessions.attach(session, replaces, nonce, timeout_ms)?;
+        let attached = self.sessions.get(session).ok_or(SessionError::Expired)?;
+        Ok(self.grant(session, attached))
     }
 
     fn close_session(
         &mut self,
         session: SessionId,
         attachment: Attachment,
-        seq: WriteSeq,
+        (seq, follows): (WriteSeq, WriteSeq),
     ) -> Result<Applied, StateError> {
-        let refusal = match self.sessions.admit(session, attachment, seq, WriteSeq(0)) {
+        let admission = self
+            .sessions
+            .admit(session, attachment, (seq, follows), WriteSeq(0));
+        let refusal = match admission {
             Admission::Proceed => None,
             Admission::Refused(refusal) => Some(refusal),
             // The number belongs to a write.
-            Admission::Again(_) => {
-                let last = WriteSeq(seq.0.saturating_sub(1));
-                Some(WriteRefusal::OutOfSequence { last })
-            }
+            Admission::Again(_) => Some(WriteRefusal::OutOfSequence { last: follows }),
         };
         let (revision, change, result) = match refusal {
             Some(refusal) => (self.meta.revision, None, Err(refusal)),
@@ -316,10 +371,10 @@ impl<S: KeyValueStore> ShardState<S> {
         let TreeChanges { changes, parents } = tree.finish();
         self.sessions.end(session);
         Ok(ChangeSet {
-            revision,
             changes,
             parents,
             session_ended: Some(session),
+            ..ChangeSet::empty(revision)
         })
     }
 
@@ -357,7 +412,7 @@ impl<S: KeyValueStore> ShardState<S> {
         let is_due = self
             .records
             .head(slot)
-            .is_some_and(|head| is_due(head, self.meta.log_time_ms));
+            .is_some_and(|head| is_due(head, self.meta.elapsed_ms));
         if !is_due || path.parent().is_none() {
             return Ok(none);
         }
@@ -367,10 +422,9 @@ impl<S: KeyValueStore> ShardState<S> {
         tree.remove_by_path(path)?;
         let TreeChanges { changes, parents } = tree.finish();
         let change = ChangeSet {
-            revision,
             changes,
             parents,
-            session_ended: None,
+            ..ChangeSet::empty(revision)
         };
         Ok(Applied {
             change: Some(Arc::new(change)),
@@ -379,12 +433,8 @@ impl<S: KeyValueStore> ShardState<S> {
     }
 }
 
-/// The changes of a revision that changed no record.
-fn empty(revision: Revision) -> ChangeSet {
-    ChangeSet {
-        revision,
-        changes: Changes::new(),
-        parents: Parents::new(),
-        session_ended: None,
-    }
-}
+/// Of a command that nobody waits for.
+const NOTHING: Applied = Applied {
+    change: None,
+    outcome: CommandOutcome::None,
+};

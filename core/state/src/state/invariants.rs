@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::{ShardState, StateError, scan_rows};
 use crate::keys;
-use crate::records::{is_reaped, load_value};
+use crate::records::load_value;
 use crate::rows::{Counters, RowError, ValuePlace, decode_head, value_place};
 use oxkeeper_store::KeyValueStore;
 
@@ -34,7 +34,7 @@ impl Census {
             self.counters.ephemerals += 1;
             self.ephemerals.insert((session, path.to_owned()));
         }
-        if is_reaped(head.lifetime) {
+        if head.lifetime.ages() {
             self.reaped.insert(path.to_owned());
         }
         *self.acls.entry(address(&head.acl)).or_default() += 1;

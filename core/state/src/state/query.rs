@@ -24,6 +24,9 @@ impl<S: KeyValueStore> ShardState<S> {
             Query::DescendantCount { path } => {
                 Answer::DescendantCount(self.descendant_count(path)?)
             }
+            Query::Attachment { session } => {
+                Answer::Attachment(self.session(*session).map(|session| session.attachment))
+            }
             Query::Sessions => Answer::Sessions(self.session_list()),
             Query::Stats => Answer::Stats {
                 records: self.meta.counters.records,

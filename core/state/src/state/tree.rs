@@ -25,10 +25,27 @@ pub(super) struct Tree<'a, S> {
     records: &'a mut Records,
     acls: &'a AclTable,
     revision: Revision,
-    now_ms: i64,
+    times: Times,
     changes: Changes,
     /// Records whose children counters moved, each once.
     parents: SmallVec<[SlotId; 4]>,
+}
+
+/// Times of the entry that is being applied.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    pub(super) wall_ms: i64,
+    pub(super) elapsed_ms: u64,
+}
+
+impl Times {
+    /// Of a record that is written now.
+    fn idle_since_ms(self, lifetime: Lifetime) -> u64 {
+        match lifetime.ages() {
+            true => self.elapsed_ms,
+            false => 0,
+        }
+    }
 }
 
 pub(super) struct TreeChanges {
@@ -69,7 +86,7 @@ impl<'a, S: KeyValueStore> Tree<'a, S> {
         records: &'a mut Records,
         acls: &'a AclTable,
         revision: Revision,
-        now_ms: i64,
+        times: Times,
     ) -> Self {
         let (changes, parents) = (Changes::new(), SmallVec::new());
         Self {
@@ -77,7 +94,7 @@ impl<'a, S: KeyValueStore> Tree<'a, S> {
             records,
             acls,
             revision,
-            now_ms,
+            times,
             changes,
             parents,
         }
@@ -218,14 +235,14 @@ impl<'a, S: KeyValueStore> Tree<'a, S> {
     }
 
     fn new_head(&mut self, session: SessionId, new: &Create) -> Head {
-        self.records.puts += 1;
         let acl = self.acls.shared(&new.acl);
         Head {
-            version_id: self.records.puts,
+            version_id: self.records.take_version_id(),
             session: (new.lifetime == Lifetime::Ephemeral).then_some(session),
             lifetime: new.lifetime,
+            idle_since_ms: self.times.idle_since_ms(new.lifetime),
             value_bytes: new.value.as_ref().map(|value| value.len() as u32),
-            ..Head::new(self.revision, self.now_ms, acl)
+            ..Head::new(self.revision, self.times.wall_ms, acl)
         }
     }
 
@@ -238,13 +255,13 @@ impl<'a, S: KeyValueStore> Tree<'a, S> {
     ) -> Result<OpResult, Stop> {
         let (slot, head) = self.permitted(caller, path, Permission::Write)?;
         check_version(head.modifications_count, expected_version)?;
-        let (revision, now_ms) = (self.revision, self.now_ms);
-        self.records.puts += 1;
-        let version_id = self.records.puts;
+        let (revision, times) = (self.revision, self.times);
+        let version_id = self.records.take_version_id();
         let shared = self.records.set_value(slot, value.clone()).ok_or(GONE)?;
         let head = Arc::make_mut(shared);
         head.modified_revision = revision;
-        head.modified_at_ms = now_ms;
+        head.modified_at_ms = times.wall_ms;
+        head.idle_since_ms = times.idle_since_ms(head.lifetime);
         head.modifications_count = next_version(head.modifications_count);
         head.version_id = version_id;
         let head = shared.clone();

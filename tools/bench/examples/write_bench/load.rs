@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use oxkeeper_link::contract::{create, seed, set};
 use oxkeeper_link::{Event, Link, LinkError, LinkSink, Request, Token};
 use oxkeeper_model::{
-    ClientCommand, CommandOutcome, Lifetime, SessionGrant, SessionWrite, ShardId, TreeOp,
+    ClientCommand, CommandOutcome, Lifetime, Nonce, SessionGrant, SessionWrite, ShardId, TreeOp,
     TxnOutcome, WriteSeq,
 };
 use oxkeeper_node::{Node, NodeOptions};
@@ -151,7 +151,10 @@ impl Load {
         };
         load.sent.push(Request::Command {
             token: Token(0),
-            command: ClientCommand::OpenSession { timeout_ms: 60_000 },
+            command: ClientCommand::OpenSession {
+                nonce: Nonce(1),
+                timeout_ms: 60_000,
+            },
         });
         load.flush()?;
         for event in load.events.recv()? {
@@ -175,6 +178,7 @@ impl Load {
             session: grant.session,
             attachment: grant.attachment,
             seq: WriteSeq(self.seq),
+            follows: WriteSeq(self.seq - 1),
             acknowledged: WriteSeq(self.seq.saturating_sub(512)),
             identities: Arc::from([]),
             ops: [op].into_iter().collect(),

@@ -125,11 +125,13 @@ impl Pipeline {
         };
         let large = writes::has_large_value(&ops);
         self.large_writes += usize::from(large);
-        binding.last_seq = binding.last_seq.next();
+        let follows = binding.last_seq;
+        binding.last_seq = follows.next();
         let write = SessionWrite {
             session: binding.session,
             attachment: binding.attachment,
             seq: binding.last_seq,
+            follows,
             acknowledged: binding.acknowledged,
             identities: Identities::clone(&self.identities),
             ops,
@@ -152,11 +154,13 @@ impl Pipeline {
         let Phase::Open(binding) = &mut self.phase else {
             return;
         };
-        binding.last_seq = binding.last_seq.next();
+        let follows = binding.last_seq;
+        binding.last_seq = follows.next();
         let command = ClientCommand::CloseSession {
             session: binding.session,
             attachment: binding.attachment,
             seq: binding.last_seq,
+            follows,
         };
         cx.requests.push(LinkRequest::Command {
             token: Token(self.connection.0),

@@ -5,8 +5,8 @@ use std::task::Waker;
 
 use bytes::{Bytes, BytesMut};
 use oxkeeper_model::{
-    Change, ChangeKind, ChangeSet, ChangedValue, ClientCommand, Fetched, OpResults, Parents, Path,
-    Revision, SharedHead,
+    Change, ChangeKind, ChangeSet, ChangedValue, ClientCommand, Fetched, OpResults, Path, Revision,
+    SharedHead,
 };
 use oxkeeper_wire::client::{decode_reply, encode_request};
 use oxkeeper_wire::{DeleteRequest, Request, SetDataRequest, next_frame};
@@ -43,7 +43,10 @@ impl Bench {
             bench.sent,
             [LinkRequest::Command {
                 token: Token(1),
-                command: ClientCommand::OpenSession { timeout_ms: 10_000 }
+                command: ClientCommand::OpenSession {
+                    nonce: bench.options.nonce(ConnectionId(1)),
+                    timeout_ms: 10_000
+                }
             }]
         );
         bench.sent.clear();
@@ -97,8 +100,7 @@ impl Bench {
                 value: ChangedValue::Set(Some(Bytes::from_static(value))),
             }]
             .into(),
-            parents: Parents::new(),
-            session_ended: None,
+            ..ChangeSet::empty(revision)
         });
         head
     }

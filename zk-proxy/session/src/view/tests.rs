@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use oxkeeper_model::{Children, Parents};
+use oxkeeper_model::Children;
 
 use super::*;
 
@@ -27,10 +27,8 @@ fn change(path: &str, kind: ChangeKind, revision: u64, value: ChangedValue) -> C
 
 fn revision(number: u64, changes: Vec<Change>) -> ChangeSet {
     ChangeSet {
-        revision: Revision(number),
         changes: changes.into(),
-        parents: Parents::new(),
-        session_ended: None,
+        ..ChangeSet::empty(Revision(number))
     }
 }
 

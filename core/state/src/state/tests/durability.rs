@@ -1,6 +1,6 @@
 //! Checkpoints, crashes, replay, and equal replicas.
 
-use oxkeeper_model::{ClientCommand, Command, Entry, Offset, ShardId, Term};
+use oxkeeper_model::{ClientCommand, Command, Entry, Nonce, Offset, ShardId, Term};
 use proptest::prelude::*;
 
 use super::fixture::*;
@@ -101,7 +101,8 @@ fn entries_are_applied_once_and_without_gaps() {
     let mut shard = Shard::new();
     let entry = Entry {
         term: Term(1),
-        at_ms: 0,
+        wall_ms: 0,
+        elapsed_ms: 0,
         commands: vec![Command::TermStart],
     };
     let applied = Offset(1);
@@ -121,8 +122,10 @@ fn a_log_without_genesis_stops_the_shard() {
     assert!(!state.is_seeded());
     let entry = Entry {
         term: Term(1),
-        at_ms: 0,
+        wall_ms: 0,
+        elapsed_ms: 0,
         commands: vec![Command::Client(ClientCommand::OpenSession {
+            nonce: Nonce(1),
             timeout_ms: 1,
         })],
     };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use oxkeeper_model::{
     Acl, AclEntry, Answer, Attachment, ChangeSet, ClientCommand, CloseOutcome, Command,
-    CommandOutcome, Create, Entry, Head, Identities, Identity, Lifetime, OpError, OpResult, Ops,
-    Path, Query, Record, Revision, SeedRecord, SessionGrant, SessionId, SessionWrite, ShardId,
+    CommandOutcome, Create, Entry, Head, Identities, Identity, Lifetime, Nonce, OpError, OpResult,
+    Ops, Path, Query, Record, Revision, SeedRecord, SessionGrant, SessionId, SessionWrite, ShardId,
     SharedHead, Term, TreeOp, TxnOutcome, WriteOutcome, WriteRefusal, WriteSeq,
 };
 
@@ -51,6 +51,7 @@ impl Client {
             session: self.id(),
             attachment: self.attachment,
             seq: WriteSeq(seq),
+            follows: WriteSeq(seq.saturating_sub(1)),
             acknowledged: WriteSeq(self.acknowledged),
             identities: self.identities.clone(),
             ops: Ops::from_vec(ops),
@@ -62,7 +63,10 @@ pub(super) struct Shard {
     pub(super) state: ShardState<MemoryStore>,
     pub(super) disk: MemoryStore,
     pub(super) log: Vec<Entry>,
+    /// The wall clock.
     pub(super) now_ms: i64,
+    pub(super) elapsed_ms: u64,
+    last_nonce: u64,
 }
 
 impl Shard {
@@ -74,6 +78,8 @@ impl Shard {
             disk,
             log: Vec::new(),
             now_ms: START_MS,
+            elapsed_ms: 0,
+            last_nonce: 0,
         };
         shard.apply(vec![genesis()]);
         shard
@@ -83,7 +89,8 @@ impl Shard {
     pub(super) fn apply(&mut self, commands: Vec<Command>) -> Vec<Applied> {
         let entry = Entry {
             term: Term(1),
-            at_ms: self.now_ms,
+            wall_ms: self.now_ms,
+            elapsed_ms: self.elapsed_ms,
             commands,
         };
         let mut out = Vec::new();
@@ -93,6 +100,16 @@ impl Shard {
         self.log.push(entry);
         self.check();
         out
+    }
+
+    pub(super) fn wait(&mut self, ms: u64) {
+        self.now_ms += ms as i64;
+        self.elapsed_ms += ms;
+    }
+
+    pub(super) fn nonce(&mut self) -> Nonce {
+        self.last_nonce += 1;
+        Nonce(self.last_nonce)
     }
 
     pub(super) fn check(&self) {
@@ -106,7 +123,9 @@ impl Shard {
     }
 
     pub(super) fn open(&mut self) -> Client {
+        let nonce = self.nonce();
         let applied = self.apply_one(Command::Client(ClientCommand::OpenSession {
+            nonce,
             timeout_ms: 10_000,
         }));
         let CommandOutcome::SessionGranted(Ok(grant)) = applied.outcome else {
@@ -122,9 +141,12 @@ impl Shard {
     }
 
     pub(super) fn attach(&mut self, client: &mut Client) {
+        let nonce = self.nonce();
         let applied = self.apply_one(Command::Client(ClientCommand::Attach {
             session: client.id(),
             password: client.grant.password,
+            replaces: client.attachment,
+            nonce,
             timeout_ms: 10_000,
         }));
         let CommandOutcome::SessionGranted(Ok(grant)) = applied.outcome else {
@@ -193,6 +215,7 @@ impl Shard {
             session: client.id(),
             attachment: client.attachment,
             seq: WriteSeq(client.seq),
+            follows: WriteSeq(client.seq - 1),
         }));
         let CommandOutcome::SessionClosed(session, outcome) = applied.outcome else {
             panic!("not a close: {applied:?}");

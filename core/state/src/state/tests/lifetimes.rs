@@ -13,8 +13,8 @@ fn ttl(path: &str, ttl_ms: u64) -> oxkeeper_model::TreeOp {
 }
 
 fn candidates(shard: &mut Shard) -> Vec<String> {
-    let now_ms = shard.now_ms;
-    let paths = shard.state.reap_candidates(now_ms, 100).expect("query");
+    let elapsed_ms = shard.elapsed_ms;
+    let paths = shard.state.reap_candidates(elapsed_ms, 100).expect("query");
     paths.iter().map(|path| path.to_string()).collect()
 }
 
@@ -46,13 +46,13 @@ fn a_ttl_record_goes_when_idle_and_childless() {
     let mut shard = Shard::new();
     let mut client = shard.open();
     shard.ok(&mut client, ttl("/t", 1000));
-    shard.now_ms += 1000;
+    shard.wait(1000);
     assert!(candidates(&mut shard).is_empty() && !shard.reap("/t"));
     shard.ok(&mut client, set("/t", "a write starts the time anew"));
-    shard.now_ms += 1000;
+    shard.wait(1000);
     assert!(!shard.reap("/t"));
     shard.ok(&mut client, create("/t/child"));
-    shard.now_ms += 1;
+    shard.wait(1);
     assert!(candidates(&mut shard).is_empty() && !shard.reap("/t"));
     shard.ok(&mut client, delete("/t/child"));
     assert_eq!(candidates(&mut shard), ["/t"]);
@@ -68,7 +68,7 @@ fn records_of_other_lifetimes_are_never_reaped() {
     shard.ok(&mut client, create("/p/x"));
     shard.ok(&mut client, delete("/p/x"));
     shard.ok(&mut client, ephemeral("/e"));
-    shard.now_ms += 1 << 50;
+    shard.wait(1 << 50);
     for path in ["/p", "/e", "/", "/none"] {
         assert!(!shard.reap(path), "{path}");
     }
@@ -81,10 +81,15 @@ fn candidates_are_found_in_turns() {
     for record in 0..10 {
         shard.ok(&mut client, ttl(&format!("/t{record}"), 10));
     }
-    shard.now_ms += 11;
+    shard.wait(11);
     let mut seen = Vec::new();
     for _ in 0..4 {
-        seen.extend(shard.state.reap_candidates(shard.now_ms, 3).expect("query"));
+        seen.extend(
+            shard
+                .state
+                .reap_candidates(shard.elapsed_ms, 3)
+                .expect("query"),
+        );
     }
     seen.sort_unstable();
     seen.dedup();
@@ -92,7 +97,7 @@ fn candidates_are_found_in_turns() {
     assert_eq!(
         shard
             .state
-            .reap_candidates(shard.now_ms, 20)
+            .reap_candidates(shard.elapsed_ms, 20)
             .expect("query")
             .len(),
         10
@@ -100,8 +105,39 @@ fn candidates_are_found_in_turns() {
     assert!(
         shard
             .state
-            .reap_candidates(shard.now_ms - 1, 20)
+            .reap_candidates(shard.elapsed_ms - 1, 20)
             .expect("query")
             .is_empty()
     );
+}
+
+#[test]
+fn ages_do_not_follow_the_wall_clock() {
+    const TEN_YEARS_MS: i64 = 10 * 365 * 86_400_000;
+    let mut shard = Shard::new();
+    let mut client = shard.open();
+    shard.now_ms += TEN_YEARS_MS;
+    shard.ok(&mut client, ttl("/t", 1000));
+    assert_eq!(shard.head("/t").created_at_ms, START_MS + TEN_YEARS_MS);
+    shard.now_ms -= TEN_YEARS_MS;
+    shard.wait(1000);
+    assert!(candidates(&mut shard).is_empty() && !shard.reap("/t"));
+    shard.now_ms += TEN_YEARS_MS;
+    assert!(candidates(&mut shard).is_empty() && !shard.reap("/t"));
+    shard.now_ms -= TEN_YEARS_MS;
+    shard.wait(1);
+    assert_eq!(candidates(&mut shard), ["/t"]);
+    assert!(shard.reap("/t"));
+}
+
+#[test]
+fn elapsed_time_never_goes_back() {
+    let mut shard = Shard::new();
+    let mut client = shard.open();
+    shard.wait(5000);
+    shard.ok(&mut client, ttl("/t", 1000));
+    shard.elapsed_ms = 0;
+    shard.ok(&mut client, set("/t", "x"));
+    assert_eq!(shard.state.elapsed_ms(), 5000);
+    assert_eq!(shard.head("/t").idle_since_ms, 5000);
 }

@@ -77,7 +77,7 @@ pub(super) enum Action {
     Attach(usize),
     Close(usize),
     Expire(usize),
-    Wait(i64),
+    Wait(u64),
     Reap(String),
     Write(usize, Vec<Op>),
 }
@@ -139,7 +139,7 @@ pub(super) fn actions() -> impl Strategy<Value = Action> {
         1 => (0..4usize).prop_map(Action::Attach),
         1 => (0..4usize).prop_map(Action::Close),
         1 => (0..4usize).prop_map(Action::Expire),
-        1 => (1..60i64).prop_map(Action::Wait),
+        1 => (1..60u64).prop_map(Action::Wait),
         2 => paths().prop_map(Action::Reap),
         12 => (0..4usize, prop_oneof![
             3 => proptest::collection::vec(ops(), 1),
@@ -202,20 +202,24 @@ pub(super) fn perform(
             None
         }
         Action::Wait(ms) => {
-            shard.now_ms += ms;
+            shard.wait(*ms);
             None
         }
         Action::Reap(path) => Some(Command::Reap {
             path: path.as_str().into(),
         }),
         Action::Attach(at) => {
+            let nonce = shard.nonce();
             let client = clients.get_mut(*at)?;
-            client.attachment = client.attachment.next();
+            let replaces = client.attachment;
+            client.attachment = replaces.next();
             (client.seq, client.acknowledged) = (0, 0);
             let (session, password) = (client.id(), client.grant.password);
             Some(Command::Client(ClientCommand::Attach {
                 session,
                 password,
+                replaces,
+                nonce,
                 timeout_ms: 10_000,
             }))
         }
@@ -226,6 +230,7 @@ pub(super) fn perform(
                 session: client.id(),
                 attachment: client.attachment,
                 seq: WriteSeq(client.seq),
+                follows: WriteSeq(client.seq - 1),
             }))
         }
         Action::Expire(at) => {

@@ -1,36 +1,34 @@
 //! Sessions: opening, attaching, exactly-once writes, and their end.
 
 use oxkeeper_model::{
-    Answer, Attachment, ChangeKind, ClientCommand, Command, OpError, OpResult, Query, Revision,
-    SessionError, SessionId, ShardId, TxnOutcome, WriteRefusal, WriteSeq, limits,
+    Answer, Attachment, ChangeKind, ClientCommand, Command, Nonce, OpError, OpResult, Query,
+    Revision, SessionError, SessionId, ShardId, TxnOutcome, WriteRefusal, WriteSeq, limits,
 };
 
 use super::fixture::*;
-use crate::sessions::{next_session, password_of};
+use crate::ShardState;
+use crate::sessions::{password_of, session_id};
 use oxkeeper_model::CommandOutcome;
 
 #[test]
-fn ids_grow_with_the_log_time_and_name_the_shard() {
-    let (first, counter) = next_session(ShardId(0), 0, START_MS);
-    assert_eq!(first.0 >> 56, 1);
-    assert_eq!(
-        first.0 & 0x00ff_ffff_ffff_ffff,
-        (START_MS << 16) & 0x00ff_ffff_ffff_ffff
-    );
-    let (second, counter) = next_session(ShardId(0), counter, START_MS);
-    assert_eq!(second.0, first.0 + 1);
-    let (later, _) = next_session(ShardId(0), counter, START_MS + 1);
-    assert!(later > second);
-    let (earlier, _) = next_session(ShardId(0), counter, START_MS - 1);
-    assert!(earlier > second, "a clock that went back gives no old id");
-    let (other, _) = next_session(ShardId(3), 0, START_MS);
-    assert_eq!(other.0 >> 56, 4);
-    let (wrapped, _) = next_session(ShardId(0), (1 << 56) - 1, START_MS);
-    assert_eq!(
-        wrapped.0 >> 56,
-        1,
-        "the counter never reaches into the shard's byte"
-    );
+fn ids_name_the_shard_and_are_counted_without_a_clock() {
+    let id = |shard, count| session_id(ShardId(shard), count);
+    assert_eq!(id(0, 1), Some(SessionId(0x0001_0000_0000_0001)));
+    assert_eq!(id(0, 2), Some(SessionId(0x0001_0000_0000_0002)));
+    assert_eq!(id(255, 1), Some(SessionId(0x0100_0000_0000_0001)));
+    let last = id(limits::SHARD_ID_MAX.0, (1 << 48) - 1);
+    assert_eq!(last, Some(SessionId(i64::MAX)), "always positive");
+    assert_eq!(id(0, 1 << 48), None);
+    assert_eq!(id(limits::SHARD_ID_MAX.0 + 1, 1), None);
+}
+
+#[test]
+fn ids_do_not_come_back_whatever_the_clock_does() {
+    let mut shard = Shard::new();
+    let mut first = shard.open();
+    shard.close(&mut first);
+    shard.now_ms -= 1 << 40;
+    assert_eq!(shard.open().id().0, first.id().0 + 1);
 }
 
 #[test]
@@ -66,9 +64,12 @@ fn attaching_needs_the_password_and_a_live_session() {
     let mut shard = Shard::new();
     let mut client = shard.open();
     let mut attach = |session, password, timeout_ms| {
+        let (replaces, nonce) = (Attachment(1), Nonce(7));
         let applied = shard.apply_one(Command::Client(ClientCommand::Attach {
             session,
             password,
+            replaces,
+            nonce,
             timeout_ms,
         }));
         assert_eq!(applied.change, None);
@@ -93,12 +94,113 @@ fn attaching_needs_the_password_and_a_live_session() {
     let applied = shard.apply_one(Command::Client(ClientCommand::Attach {
         session: id,
         password,
+        replaces: Attachment(2),
+        nonce: Nonce(8),
         timeout_ms: 1,
     }));
     assert_eq!(
         applied.outcome,
         CommandOutcome::SessionGranted(Err(SessionError::Expired))
     );
+}
+
+#[test]
+fn an_open_that_is_sent_again_gets_the_same_session() {
+    let mut shard = Shard::new();
+    let open = |nonce| {
+        Command::Client(ClientCommand::OpenSession {
+            nonce: Nonce(nonce),
+            timeout_ms: 10_000,
+        })
+    };
+    let first = shard.apply_one(open(70));
+    assert!(first.change.is_some());
+    let other = shard.apply_one(open(71));
+    assert_ne!(other.outcome, first.outcome);
+    let checkpoint = shard.state.start_checkpoint().expect("start");
+    checkpoint.wait().expect("flush");
+    shard.state = ShardState::open(ShardId(0), shard.disk.clone()).expect("open");
+    let again = shard.apply_one(open(70));
+    assert_eq!((again.outcome, again.change), (first.outcome, None));
+    assert_eq!(shard.state.session_count(), 2);
+}
+
+#[test]
+fn an_attach_replaces_the_attachment_that_it_names_and_no_other() {
+    let mut shard = Shard::new();
+    let mut client = shard.open();
+    let (session, password) = (client.id(), client.grant.password);
+    let mut attach = |replaces, nonce| {
+        let applied = shard.apply_one(Command::Client(ClientCommand::Attach {
+            session,
+            password,
+            replaces: Attachment(replaces),
+            nonce: Nonce(nonce),
+            timeout_ms: 10_000,
+        }));
+        match applied.outcome {
+            CommandOutcome::SessionGranted(result) => result.map(|grant| grant.attachment.0),
+            outcome => panic!("{outcome:?}"),
+        }
+    };
+    assert_eq!(attach(2, 70), Err(SessionError::Moved));
+    assert_eq!(attach(1, 70), Ok(2));
+    assert_eq!(attach(1, 70), Ok(2), "sent again");
+    assert_eq!(attach(1, 71), Err(SessionError::Moved), "by another");
+    assert_eq!(attach(2, 71), Ok(3));
+    assert_eq!(attach(1, 70), Err(SessionError::Moved), "sent again late");
+    client.attachment = Attachment(3);
+    shard.ok(&mut client, create("/a"));
+    let query = Query::Attachment { session };
+    let answer = shard.state.query(&query);
+    assert_eq!(answer, Ok(Answer::Attachment(Some(Attachment(3)))));
+    shard.close(&mut client);
+    assert_eq!(shard.state.query(&query), Ok(Answer::Attachment(None)));
+}
+
+#[test]
+fn numbers_may_leave_others_out_if_each_names_the_one_before() {
+    let mut shard = Shard::new();
+    let client = shard.open();
+    let write = |seq, follows| {
+        let mut write = client.write(seq, vec![sequential("/n-")]);
+        write.follows = WriteSeq(follows);
+        write
+    };
+    let (fifth, _) = shard.send(write(5, 0));
+    assert!(fifth.result.is_ok());
+    let (ninth, _) = shard.send(write(9, 5));
+    assert!(ninth.result.is_ok());
+    let gap = WriteRefusal::OutOfSequence { last: WriteSeq(9) };
+    for (seq, follows) in [(10, 5), (12, 10), (7, 9), (10, 0)] {
+        let (outcome, change) = shard.send(write(seq, follows));
+        assert_eq!((refusal(&outcome), change), (gap, None), "{seq} {follows}");
+    }
+    assert_eq!(shard.send(write(5, 0)).0, fifth);
+    assert_eq!(shard.send(write(9, 5)).0, ninth);
+}
+
+#[test]
+fn the_shards_own_acknowledgement_drops_outcomes_of_that_attachment_only() {
+    let mut shard = Shard::new();
+    let mut client = shard.open();
+    let (first, _) = shard.send(client.next(vec![create("/a")]));
+    let (second, _) = shard.send(client.next(vec![create("/b")]));
+    let id = client.id();
+    let acknowledge = |attachment, up_to| Command::Acknowledge {
+        sessions: vec![(id, Attachment(attachment), WriteSeq(up_to))],
+    };
+    let applied = shard.apply_one(acknowledge(0, 2));
+    assert_eq!(
+        (applied.outcome, applied.change),
+        (CommandOutcome::None, None)
+    );
+    assert_eq!(shard.send(client.write(1, vec![])).0, first);
+    shard.apply_one(acknowledge(1, 1));
+    let (gone, _) = shard.send(client.write(1, vec![]));
+    let last = WriteSeq(2);
+    assert_eq!(refusal(&gone), WriteRefusal::OutOfSequence { last });
+    assert_eq!(shard.send(client.write(2, vec![])).0, second);
 }
 
 #[test]
@@ -195,6 +297,7 @@ fn a_gap_in_the_sequence_is_refused() {
         session: client.id(),
         attachment: client.attachment,
         seq: WriteSeq(3),
+        follows: WriteSeq(2),
     });
     let CommandOutcome::SessionClosed(_, closed) = shard.apply_one(close).outcome else {
         panic!()
