@@ -159,6 +159,7 @@ async fn start_proxy(config: &Config, node: &Node) -> anyhow::Result<Proxy> {
             super_digest: config.super_digest.0.clone(),
             skip_acl: config.skip_acl,
             view_cache_bytes: config.view_cache_bytes.usize(),
+            ..SessionOptions::default()
         },
         data_dir: config.data_dir.0.clone(),
         ..ProxyOptions::default()
