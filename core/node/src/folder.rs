@@ -17,7 +17,9 @@ use std::path::{Path, PathBuf};
 use oxkeeper_model::ShardId;
 use thiserror::Error;
 
-use crate::small_file::{body, io_error, malformed, read, replace, sync_dir};
+use crate::small_file::{
+    body, io_error, make_own_dir, malformed, own_file, read, replace, sync_dir,
+};
 
 const DATA_HEADER: &str = "oxkeeper-data";
 /// Of FORMAT and TERM.
@@ -64,7 +66,7 @@ pub struct DataFolder {
 impl DataFolder {
     /// Makes the folder if there is none, and refuses one that was made for another number of shards.
     pub fn open(path: &Path, shards: u32) -> Result<Self, FolderError> {
-        fs::create_dir_all(path).map_err(io_error("create", path))?;
+        make_own_dir(path)?;
         let lock = lock(path)?;
         let format = path.join("FORMAT");
         match read(&format)? {
@@ -85,7 +87,7 @@ impl DataFolder {
     pub fn shard(&self, shard: ShardId) -> Result<PathBuf, FolderError> {
         let path = self.path.join(format!("shard-{shard}"));
         if !path.is_dir() {
-            fs::create_dir_all(&path).map_err(io_error("create", &path))?;
+            make_own_dir(&path)?;
             sync_dir(&self.path)?;
         }
         Ok(path)
@@ -94,10 +96,9 @@ impl DataFolder {
 
 fn lock(folder: &Path) -> Result<File, FolderError> {
     let path = folder.join("LOCK");
-    let file = File::options()
+    let file = own_file()
         .create(true)
         .truncate(false)
-        .write(true)
         .open(&path)
         .map_err(io_error("open", &path))?;
     match file.try_lock() {
@@ -163,6 +164,20 @@ mod tests {
         assert!(refusal(dir.path(), 2).contains("format version 2; this program knows version 1"));
         fs::write(dir.path().join("FORMAT"), "").unwrap();
         assert!(refusal(dir.path(), 2).contains("is not readable"));
+    }
+
+    #[test]
+    fn only_the_owner_may_look_inside() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        let folder = DataFolder::open(&path, 1).unwrap();
+        let shard = folder.shard(ShardId(0)).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(&shard)), (0o700, 0o700));
+        for file in ["LOCK", "FORMAT"] {
+            assert_eq!(mode(&path.join(file)), 0o600, "{file}");
+        }
     }
 
     #[test]

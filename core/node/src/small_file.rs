@@ -1,7 +1,9 @@
-//! Files of a line or two, with their name and version in the first.
+//! Files of a line or two, with their name and version in the first. Like everything in a data folder
+//! they are for their owner only: the log holds the secret of the sessions' passwords.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use crate::folder::{FolderError, VERSION};
@@ -17,13 +19,29 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>, FolderError> {
 pub(crate) fn replace(path: &Path, text: &str) -> Result<(), FolderError> {
     let new = path.with_extension("new");
     let write = || {
-        let mut file = File::create(&new)?;
+        let mut file = own_file().create(true).truncate(true).open(&new)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&new, path)
     };
     write().map_err(io_error("write", path))?;
     path.parent().map_or(Ok(()), sync_dir)
+}
+
+/// Options of a file that only its owner may read.
+pub(crate) fn own_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600);
+    options
+}
+
+/// Makes a folder that only its owner may look into, and those above it.
+pub(crate) fn make_own_dir(path: &Path) -> Result<(), FolderError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(io_error("create", path))
 }
 
 pub(crate) fn sync_dir(path: &Path) -> Result<(), FolderError> {
