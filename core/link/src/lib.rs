@@ -9,9 +9,15 @@
 //! The link is a trait with a contract suite ([`contract`]) that every transport passes. Today
 //! there is one transport, in process, in `oxkeeper-node`; gRPC comes with replication.
 //!
-//! Entry types: [`Shard`] opens links, [`Link`] sends, [`LinkSink`] receives.
+//! Entry types: [`Shard`] opens links, [`Link`] sends, [`LinkSink`] receives; [`Resume`] carries a
+//! client over the end of one link to the next.
 
 pub mod contract;
+pub mod limits;
 mod link;
+mod resume;
+mod weight;
 
 pub use link::{Event, Link, LinkError, LinkSink, Opened, Request, SessionBeat, Shard, Token};
+pub use resume::{Happened, Owner, Resume};
+pub use weight::request_bytes;

@@ -13,9 +13,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use oxkeeper_link::{LinkError, LinkSink, Opened, Request, SessionBeat};
+use oxkeeper_link::{LinkError, LinkSink, Opened, Request, SessionBeat, request_bytes};
 use oxkeeper_model::Position;
-use oxkeeper_shard::{Completion, LinkId, request_bytes};
+use oxkeeper_shard::{Completion, LinkId};
 use parking_lot::{Condvar, Mutex};
 
 /// To the shard thread, in order.

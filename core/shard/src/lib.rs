@@ -50,7 +50,6 @@ mod sessions;
 mod shard;
 mod stats;
 mod term;
-mod weight;
 
 pub use error::ShardError;
 pub use io::{Input, LinkId, Output};
@@ -60,4 +59,3 @@ pub use oxkeeper_model::Now;
 pub use shard::Shard;
 pub use stats::{Counter, Gauge, Histogram, ShardStats};
 pub use term::{MemoryTerm, TermError, TermStore};
-pub use weight::request_bytes;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use oxkeeper_link::{LinkError, Request, SessionBeat};
+use oxkeeper_link::{LinkError, Request, SessionBeat, request_bytes};
 use oxkeeper_log::{Cut, Disk, Wal};
 use oxkeeper_model::{
     Attachment, ClientCommand, Command, NodeId, Now, Offset, Position, Revision, SessionId, Term,
@@ -26,7 +26,6 @@ use crate::reaper::Reaper;
 use crate::sessions::SessionDeadlines;
 use crate::stats::ShardStats;
 use crate::term::TermStore;
-use crate::weight::request_bytes;
 
 /// Entries that were appended and are not applied yet, at most. More commands wait in the batch.
 const ENTRIES_IN_FLIGHT_MAX: usize = 64;

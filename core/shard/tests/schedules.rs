@@ -160,7 +160,7 @@ impl World {
                 Output::Opened { link, opened } => {
                     if let Some(client) = self.clients.get_mut(&link) {
                         client.open = true;
-                        client.position = Some(opened.position);
+                        client.position = Some(opened.position.revision);
                     }
                 }
                 Output::Closed { link, .. } => {

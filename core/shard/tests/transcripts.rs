@@ -3,9 +3,9 @@
 mod support;
 
 use oxkeeper_link::{Request, Token};
-use oxkeeper_model::{ClientCommand, Query, Term};
+use oxkeeper_model::{Query, SessionGrant, Term};
 use oxkeeper_shard::{Input, LinkId, OperationKind};
-use support::{Driven, LINK, ME, Machine, open_session, options, persistent, write};
+use support::{Driven, LINK, ME, Machine, attach, open_session, options, persistent, write};
 
 /// Compares without indentation of the expectation's own.
 fn expect(said: String, expected: &str) {
@@ -309,23 +309,15 @@ fn only_an_attach_that_is_granted_keeps_a_session_alive() {
     driven.said();
     for round in 0..5 {
         driven.pass_ms(1_000);
-        let mut attach = |grant: &oxkeeper_model::SessionGrant, flip: u8| {
-            let mut password = grant.password;
-            password[0] ^= flip;
-            driven.request(
-                LINK,
-                Request::Command {
-                    token: Token(round),
-                    command: ClientCommand::Attach {
-                        session: grant.session,
-                        password,
-                        timeout_ms: 3_000,
-                    },
-                },
-            );
+        let current = |session| driven.shard.state().session(session).map(|s| s.attachment);
+        let attachments = [current(silent.session), current(known.session)];
+        let forged = SessionGrant {
+            password: [9; 16],
+            ..silent
         };
-        attach(&silent, 1);
-        attach(&known, 0);
+        for (grant, attachment) in [forged, known].into_iter().zip(attachments) {
+            driven.request(LINK, attach(&grant, round, attachment.unwrap_or_default()));
+        }
         driven.turn();
         driven.run_all();
     }
@@ -341,17 +333,7 @@ fn a_write_of_a_moved_session_does_not_keep_it_alive() {
     let mut driven = Driven::leading(&machine, options());
     driven.open_link(LINK);
     let grant = driven.session(LINK, 3_000);
-    driven.request(
-        LINK,
-        Request::Command {
-            token: Token(1),
-            command: ClientCommand::Attach {
-                session: grant.session,
-                password: grant.password,
-                timeout_ms: 3_000,
-            },
-        },
-    );
+    driven.request(LINK, attach(&grant, 1, grant.attachment));
     driven.turn();
     driven.run_all();
     for seq in 1..=5 {

@@ -5,13 +5,14 @@
 use std::collections::VecDeque;
 use std::fmt::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use oxkeeper_link::contract::{create, seed};
 use oxkeeper_link::{Event, Request, Token};
 use oxkeeper_log::{MemoryDisk, WalOptions};
 use oxkeeper_model::{
-    ClientCommand, CommandOutcome, Lifetime, NodeId, SessionGrant, SessionWrite, ShardId, Term,
-    TreeOp, WriteSeq,
+    Attachment, ClientCommand, CommandOutcome, Lifetime, NodeId, Nonce, SessionGrant, SessionWrite,
+    ShardId, Term, TreeOp, WriteSeq,
 };
 use oxkeeper_shard::{
     Input, LinkId, MemoryTerm, Now, Operation, OperationKind, Output, Shard, ShardError,
@@ -199,10 +200,29 @@ impl Driven {
     }
 }
 
+/// Of sessions and attaches, each another.
+pub(crate) static NONCES: AtomicU64 = AtomicU64::new(1);
+
+pub(crate) fn attach(grant: &SessionGrant, token: u64, replaces: Attachment) -> Request {
+    Request::Command {
+        token: Token(token),
+        command: ClientCommand::Attach {
+            session: grant.session,
+            password: grant.password,
+            replaces,
+            nonce: Nonce(NONCES.fetch_add(1, Relaxed)),
+            timeout_ms: grant.timeout_ms,
+        },
+    }
+}
+
 pub(crate) fn open_session(token: u64, timeout_ms: u32) -> Request {
     Request::Command {
         token: Token(token),
-        command: ClientCommand::OpenSession { timeout_ms },
+        command: ClientCommand::OpenSession {
+            nonce: Nonce(NONCES.fetch_add(1, Relaxed)),
+            timeout_ms,
+        },
     }
 }
 
@@ -213,6 +233,7 @@ pub(crate) fn write(grant: &SessionGrant, token: u64, seq: u64, op: TreeOp) -> R
             session: grant.session,
             attachment: grant.attachment,
             seq: WriteSeq(seq),
+            follows: WriteSeq(seq - 1),
             acknowledged: WriteSeq(seq.saturating_sub(64)),
             identities: [].into(),
             ops: [op].into_iter().collect(),
@@ -276,6 +297,7 @@ fn event_text(event: &Event) -> String {
             CommandOutcome::SessionGranted(Err(error)) => format!("outcome {}: {error}", token.0),
             _ => format!("outcome {}", token.0),
         },
+        Event::Refused { token, refusal } => format!("refused {}: {refusal}", token.0),
         Event::Answered { token, .. } => format!("answer {}", token.0),
     }
 }

@@ -1,7 +1,8 @@
 //! How much a request weighs, in queues and in the log.
 
-use oxkeeper_link::{Request, SessionBeat};
 use oxkeeper_model::{AclEntry, ClientCommand, TreeOp};
+
+use crate::link::{Request, SessionBeat};
 
 /// What a request weighs apart from its paths and values.
 const REQUEST_BYTES: usize = 256;
