@@ -39,6 +39,8 @@ pub struct SessionBeat {
 /// From a shard to a client, in commit order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// The link is there. Always the first event, and there is one.
+    Opened(Opened),
     /// The next revision. Every revision has one, so the link's position is the last one delivered.
     /// The changes of a write come before its outcome.
     Changed(Arc<ChangeSet>),
@@ -90,17 +92,18 @@ pub trait LinkSink: Send {
 
 /// The sending end.
 pub trait Link: Send + Sync {
-    /// Queues requests in order, all or none; the vector is left empty unless this fails.
+    /// Queues requests in order, all or none; the vector is left empty unless this fails. But
+    /// heartbeats are taken in any case while the link lives: no full queue may end a session.
     fn send(&self, requests: &mut Vec<Request>) -> Result<(), LinkError>;
 }
 
 /// One shard that links can be opened to.
 pub trait Shard: Send + Sync {
-    /// Opens a link that delivers to `sink` everything after `resume_after`, if the shard's history
+    /// Opens a link that delivers to `sink`, after [`Event::Opened`], everything after `resume_after`, if the shard's history
     /// reaches back to there, else everything from now on. `None`: from now on.
     fn open(
         &self,
         resume_after: Option<Position>,
         sink: Box<dyn LinkSink>,
-    ) -> Result<(Arc<dyn Link>, Opened), LinkError>;
+    ) -> Result<Arc<dyn Link>, LinkError>;
 }

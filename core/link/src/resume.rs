@@ -248,7 +248,7 @@ impl Resume {
     }
 
     /// A link is there. What is unanswered is in the outbox then, in order.
-    pub fn opened(&mut self, opened: Opened, happened: &mut Vec<Happened>) {
+    fn opened(&mut self, opened: Opened, happened: &mut Vec<Happened>) {
         self.standing = Standing::Open;
         let now = opened.position;
         happened.push(match self.position {
@@ -301,6 +301,7 @@ impl Resume {
     /// What the link's sink heard.
     pub fn heard(&mut self, event: Event, happened: &mut Vec<Happened>) {
         match event {
+            Event::Opened(opened) => self.opened(opened, happened),
             Event::Changed(set) => {
                 self.position = Some(set.position());
                 happened.push(Happened::Changed(set));

@@ -5,15 +5,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
-use oxkeeper_link::{LinkError, Opened};
+use oxkeeper_link::LinkError;
 use oxkeeper_log::Disk;
 use oxkeeper_model::NodeId;
-use oxkeeper_shard::{
-    Input, LinkId, Now, Operation, OperationKind, Output, Shard, ShardError, ShardStats,
-};
+use oxkeeper_shard::{Input, Now, Operation, OperationKind, Output, Shard, ShardError, ShardStats};
 use oxkeeper_store::KeyValueStore;
 use tracing::error;
 
@@ -40,8 +37,6 @@ pub(crate) struct Driver<D: Disk, S: KeyValueStore> {
     now: Now,
     workers: Workers,
     sinks: Sinks,
-    /// Those who wait for their links to open.
-    opening: Vec<(LinkId, SyncSender<Opened>)>,
     /// Taken from the queue and not given to the shard yet.
     inbox: VecDeque<Item>,
     urgent: Urgent,
@@ -68,7 +63,6 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
             clock,
             workers,
             sinks: Sinks::default(),
-            opening: Vec::new(),
             inbox: VecDeque::new(),
             urgent: Urgent::default(),
             outputs: Vec::new(),
@@ -139,8 +133,8 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
         for completion in urgent.completions.drain(..) {
             self.step(Input::Completed(completion));
         }
-        if !urgent.heard.is_empty() {
-            let beats = std::mem::take(&mut urgent.heard);
+        if !urgent.beats.is_empty() {
+            let beats = std::mem::take(&mut urgent.beats).into_values().collect();
             self.step(Input::Heartbeat { beats });
         }
         self.urgent = urgent;
@@ -151,7 +145,6 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
             Item::Request { link, request } => self.step(Input::Request { link, request }),
             Item::Open(open) => {
                 self.sinks.open(open.link, open.sink);
-                self.opening.push((open.link, open.reply));
                 self.step(Input::Open {
                     link: open.link,
                     resume_after: open.resume_after,
@@ -196,14 +189,7 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
         match output {
             Output::Event { link, event } => self.sinks.event(link, event),
             Output::Start(operation) => self.start(operation),
-            Output::Opened { link, opened } => {
-                if let Some(at) = self.opening.iter().position(|(id, _)| *id == link) {
-                    // Whoever gave up waiting drops the link, which closes it.
-                    let _ = self.opening.swap_remove(at).1.send(opened);
-                }
-            }
             Output::Closed { link, reason } => {
-                self.opening.retain(|(id, _)| *id != link);
                 // What it was told before comes first.
                 self.sinks.deliver();
                 self.sinks.close(link, reason);

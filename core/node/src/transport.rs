@@ -1,9 +1,8 @@
 //! The link within one process: requests into the shard's queue, events straight to the sink.
 
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
 
-use oxkeeper_link::{Link, LinkError, LinkSink, Opened, Request, Shard};
+use oxkeeper_link::{Link, LinkError, LinkSink, Request, Shard};
 use oxkeeper_model::Position;
 use oxkeeper_shard::LinkId;
 
@@ -15,23 +14,19 @@ pub(crate) struct LocalShard {
 }
 
 impl Shard for LocalShard {
-    /// Waits for the shard's thread: not to be called from a sink.
     fn open(
         &self,
         resume_after: Option<Position>,
         sink: Box<dyn LinkSink>,
-    ) -> Result<(Arc<dyn Link>, Opened), LinkError> {
-        let (reply, opened) = sync_channel(1);
+    ) -> Result<Arc<dyn Link>, LinkError> {
         let open = |link| OpenLink {
             link,
             resume_after,
             sink,
-            reply,
         };
         let id = self.queue.open(open).ok_or(LinkError::Closed)?;
-        let opened = opened.recv().map_err(|_| LinkError::Closed)?;
         let queue = Arc::clone(&self.queue);
-        Ok((Arc::new(LocalLink { id, queue }), opened))
+        Ok(Arc::new(LocalLink { id, queue }))
     }
 }
 

@@ -493,7 +493,7 @@ impl oxkeeper_link::LinkSink for Panics {
 fn a_panic_on_the_shard_thread_closes_the_links() {
     let node = Machine::default().start(options());
     let mut client = TestClient::open(&shard(&node), None);
-    let (_link, _) = shard(&node).open(None, Box::new(Panics)).expect("serves");
+    let _link = shard(&node).open(None, Box::new(Panics)).expect("serves");
     client.send(vec![Request::Command {
         token: Token(1),
         command: ClientCommand::OpenSession {

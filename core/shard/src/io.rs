@@ -1,6 +1,6 @@
 //! What goes into a shard and what comes out.
 
-use oxkeeper_link::{Event, LinkError, Opened, Request, SessionBeat};
+use oxkeeper_link::{Event, LinkError, Request, SessionBeat};
 use oxkeeper_model::{NodeId, Position, Term};
 use oxkeeper_replication::{LogEnd, Refusal};
 
@@ -18,7 +18,7 @@ pub enum Input {
     NewTerm { term: Term },
     /// From the coordinator: lead this term. Answered by [`Output::Leads`].
     BecomeLeader { term: Term, ensemble: Vec<NodeId> },
-    /// A link was opened after a position. Answered by [`Output::Opened`], or by
+    /// A link was opened after a position. Answered by [`Event::Opened`], or by
     /// [`Output::Closed`] if the shard does not serve.
     Open {
         link: LinkId,
@@ -43,8 +43,6 @@ pub enum Input {
 /// What is to be done.
 #[derive(Debug)]
 pub enum Output {
-    /// The first that a link hears.
-    Opened { link: LinkId, opened: Opened },
     /// For a link, in order.
     Event { link: LinkId, event: Event },
     /// The link has ended; nothing comes after it.

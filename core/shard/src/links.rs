@@ -62,7 +62,8 @@ impl Links {
                 resumed: false,
             },
         };
-        outputs.push(Output::Opened { link, opened });
+        let event = Event::Opened(opened);
+        outputs.push(Output::Event { link, event });
         let missed = missed.into_iter().flatten().map(|change| Output::Event {
             link,
             event: Event::Changed(Arc::clone(change)),

@@ -157,12 +157,6 @@ impl World {
     fn hear(&mut self) {
         for output in std::mem::take(&mut self.driven.outputs) {
             match output {
-                Output::Opened { link, opened } => {
-                    if let Some(client) = self.clients.get_mut(&link) {
-                        client.open = true;
-                        client.position = Some(opened.position.revision);
-                    }
-                }
                 Output::Closed { link, .. } => {
                     self.clients.remove(&link);
                 }
@@ -175,8 +169,13 @@ impl World {
 
     fn event(&mut self, link: LinkId, event: Event) {
         let client = self.clients.get_mut(&link).expect("an open link");
-        assert!(client.open, "nothing comes before the opening");
+        let opening = matches!(event, Event::Opened(_));
+        assert!(client.open != opening, "it is opened once, and first");
         match event {
+            Event::Opened(opened) => {
+                client.open = true;
+                client.position = Some(opened.position.revision);
+            }
             Event::Changed(set) => {
                 assert_eq!(Some(set.revision), client.position.map(Revision::next));
                 client.position = Some(set.revision);

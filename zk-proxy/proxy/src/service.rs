@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use oxkeeper_link::{Event, LinkError, LinkSink, Request, Shard};
@@ -30,7 +31,7 @@ impl Deref for Service {
 }
 
 impl Service {
-    /// Opens the link to the shard.
+    /// Opens the link to the shard, and waits until it is there.
     pub(crate) fn start(mut options: ProxyOptions, shard: &dyn Shard) -> Result<Self, LinkError> {
         options.session.nonce_seed = RandomState::new().build_hasher().finish();
         let service = Self {
@@ -39,12 +40,15 @@ impl Service {
             clock: Clock::start(),
             queries: Arc::default(),
         };
+        let (opened, is_open) = sync_channel(1);
         let sink = Box::new(Sink {
             consumer: Consumer::new(Arc::clone(&service.front_end)),
             clock: service.clock,
             queries: Arc::clone(&service.queries),
+            opened: Some(opened),
         });
         service.front_end.open_link(|| shard.open(None, sink))?;
+        is_open.recv().map_err(|_| LinkError::Closed)?;
         Ok(service)
     }
 
@@ -72,11 +76,17 @@ struct Sink {
     consumer: Consumer,
     clock: Clock,
     queries: Arc<OwnQueries>,
+    /// Told once, by the first event.
+    opened: Option<SyncSender<()>>,
 }
 
 impl LinkSink for Sink {
     fn deliver(&mut self, events: &mut Vec<Event>) {
         self.consumer.deliver(events, self.clock.now());
+        if let Some(opened) = self.opened.take() {
+            // Whoever opened it may have given up.
+            let _ = opened.send(());
+        }
         for answer in self.consumer.own_answers() {
             if let Some(waiting) = self.queries.0.lock().pop_front() {
                 // Whoever asked may have gone.
@@ -86,6 +96,7 @@ impl LinkSink for Sink {
     }
 
     fn closed(&mut self, reason: LinkError) {
+        self.opened = None;
         self.consumer.closed(reason);
         self.queries.0.lock().clear();
     }

@@ -7,7 +7,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 
-use oxkeeper_link::{Event, Link, LinkError, Opened, Request, Token};
+use oxkeeper_link::{Event, Link, LinkError, Request, Token};
 use oxkeeper_model::{
     AclEntry, Answer, Change, ChangeKind, ChangeSet, CommandOutcome, Now, Query, Revision,
     SessionError, SessionGrant, SessionId,
@@ -43,16 +43,14 @@ impl Feed {
         }
     }
 
-    /// Opens the link. Whatever is delivered meanwhile waits for the view, whose position is known only
-    /// when the link is open.
+    /// Opens the link. Its first event tells the view's position.
     pub(crate) fn open(
         &self,
-        open: impl FnOnce() -> Result<(Arc<dyn Link>, Opened), LinkError>,
+        open: impl FnOnce() -> Result<Arc<dyn Link>, LinkError>,
     ) -> Result<(), LinkError> {
-        let mut view = self.view.write();
-        let (link, opened) = open()?;
-        view.start_at(opened.position.revision);
-        self.link.set(link).map_err(|_| LinkError::Closed)
+        // Whatever is delivered meanwhile waits for the view.
+        let _view = self.view.write();
+        self.link.set(open()?).map_err(|_| LinkError::Closed)
     }
 
     pub(crate) fn send(&self, requests: &mut Vec<Request>) -> Result<(), LinkError> {
@@ -115,6 +113,7 @@ impl Consumer {
 
     fn handle(&mut self, front_end: &FrontEnd, view: &mut View, now_us: u64, event: Event) {
         match event {
+            Event::Opened(opened) => view.start_at(opened.position.revision),
             Event::Changed(set) => self.changed(front_end, view, now_us, &set),
             Event::Outcome { token, outcome } => {
                 self.outcome(front_end, view, now_us, ConnectionId(token.0), outcome);

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::task::Waker;
 
 use dashmap::DashMap;
-use oxkeeper_link::{Link, LinkError, Opened, Request};
+use oxkeeper_link::{Link, LinkError, Request};
 use oxkeeper_model::{Now, Revision, SessionId};
 use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
@@ -56,7 +56,7 @@ impl FrontEnd {
     /// Opens the link to the shard, once. A [`crate::Consumer`] is to get what it delivers.
     pub fn open_link(
         &self,
-        open: impl FnOnce() -> Result<(Arc<dyn Link>, Opened), LinkError>,
+        open: impl FnOnce() -> Result<Arc<dyn Link>, LinkError>,
     ) -> Result<(), LinkError> {
         self.feed.open(open)?;
         self.serving.store(true, Relaxed);

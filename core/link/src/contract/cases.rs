@@ -243,7 +243,7 @@ impl LinkSink for Gate {
 fn a_full_queue(test: TestShard) {
     let (gate, gated) = channel();
     let (events, heard) = channel();
-    let (link, _) = test
+    let link = test
         .shard
         .open(None, Box::new(Gate(gated, events)))
         .expect("serves");
@@ -273,6 +273,19 @@ fn a_full_queue(test: TestShard) {
         "a queue of {} took {taken} batches",
         test.queue_requests_max
     );
+    let mut mixed = vec![
+        Request::Heartbeat { beats: Vec::new() },
+        Request::Query {
+            token: Token(u64::MAX),
+            query: Query::Barrier,
+        },
+    ];
+    while mixed.len() < 4 {
+        mixed.push(mixed[1].clone());
+    }
+    let requests = mixed[1..].to_vec();
+    assert_eq!(link.send(&mut mixed), Err(LinkError::Busy));
+    assert_eq!(mixed, requests, "the heartbeat was taken");
     drop(gate);
     for n in 0..sent {
         let event = loop {

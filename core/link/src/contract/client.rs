@@ -57,7 +57,13 @@ impl TestClient {
         resume_after: Option<Position>,
     ) -> Result<Self, LinkError> {
         let (sender, heard) = channel();
-        let (link, opened) = shard.open(resume_after, Box::new(ChannelSink(sender)))?;
+        let link = shard.open(resume_after, Box::new(ChannelSink(sender)))?;
+        let opened = match heard.recv_timeout(PATIENCE) {
+            Ok(Heard::Event(Event::Opened(opened))) => opened,
+            Ok(Heard::Event(other)) => panic!("{other:?} came before the opening"),
+            Ok(Heard::Closed(reason)) => return Err(reason),
+            Err(error) => panic!("the link was not opened: {error}"),
+        };
         let position = opened.position;
         Ok(Self {
             link,
@@ -129,6 +135,7 @@ impl TestClient {
                     "changes come before their outcome"
                 );
             }
+            Event::Opened(opened) => panic!("opened twice: {opened:?}"),
             Event::Outcome { .. } | Event::Refused { .. } | Event::Answered { .. } => {}
         }
     }
@@ -261,7 +268,7 @@ impl TestClient {
 /// The token of an answer.
 pub(crate) fn token_of(event: &Event) -> Option<Token> {
     match event {
-        Event::Changed(_) => None,
+        Event::Opened(_) | Event::Changed(_) => None,
         Event::Outcome { token, .. }
         | Event::Refused { token, .. }
         | Event::Answered { token, .. } => Some(*token),

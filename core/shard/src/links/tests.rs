@@ -32,7 +32,11 @@ fn told(outputs: &[Output], link: LinkId) -> Vec<u64> {
 fn opened(links: &mut Links, after: Option<u64>, current: u64) -> (Vec<u64>, Opened) {
     let mut outputs = Vec::new();
     links.open(LINK, after.map(at), at(current), &mut outputs);
-    let Output::Opened { link: LINK, opened } = outputs[0] else {
+    let Output::Event {
+        link: LINK,
+        event: Event::Opened(opened),
+    } = outputs[0]
+    else {
         panic!("not opened first: {outputs:?}");
     };
     (told(&outputs, LINK), opened)
@@ -74,7 +78,7 @@ fn a_link_resumes_exactly_within_the_history() {
     };
     links.open(LINK, Some(other), at(last), &mut outputs);
     assert!(
-        matches!(outputs[..], [Output::Opened { opened, .. }] if opened == fresh),
+        matches!(outputs[..], [Output::Event { event: Event::Opened(opened), .. }] if opened == fresh),
         "of another history: {outputs:?}"
     );
     assert_eq!(opened(&mut links, None, last).1, fresh);

@@ -265,10 +265,6 @@ fn input_text(input: &Input) -> String {
 
 fn output_text(output: &Output) -> String {
     match output {
-        Output::Opened { link, opened } => {
-            let how = if opened.resumed { "resumed" } else { "opened" };
-            format!("  link {}: {how}", link.0)
-        }
         Output::Event { link, event } => format!("  link {}: {}", link.0, event_text(event)),
         Output::Closed { link, reason } => format!("  link {}: {reason:?}", link.0),
         Output::Start(operation) => format!("  start {:?}", operation.kind()),
@@ -285,6 +281,8 @@ fn output_text(output: &Output) -> String {
 
 fn event_text(event: &Event) -> String {
     match event {
+        Event::Opened(opened) if opened.resumed => "resumed".to_owned(),
+        Event::Opened(_) => "opened".to_owned(),
         Event::Changed(set) => match set.session_ended {
             Some(_) => format!("revision {} ends a session", set.revision),
             None => format!("revision {}", set.revision),

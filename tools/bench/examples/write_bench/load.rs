@@ -141,7 +141,7 @@ impl Load {
     pub(crate) fn open(node: &Node) -> Result<Self> {
         let (sender, events) = channel();
         let shard = node.shard(ShardId(0)).context("no shard")?;
-        let (link, _) = shard.open(None, Box::new(ToChannel(sender)))?;
+        let link = shard.open(None, Box::new(ToChannel(sender)))?;
         let mut load = Self {
             link,
             events,
