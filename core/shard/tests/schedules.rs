@@ -67,19 +67,19 @@ impl World {
     fn step(&mut self, what: u8, n: usize) {
         match what {
             0 => self.open_link(),
-            1 if n % 4 == 0 => self.close_link(n),
+            1 if n.is_multiple_of(4) => self.close_link(n),
             2..=5 => self.write(n),
             6 => self.query(n),
             7..=9 => self.driven.step(Input::Turn {
-                all_heard: n % 2 == 0,
+                all_heard: n.is_multiple_of(2),
             }),
             10..=14 => {
                 let count = self.driven.started.len();
                 self.driven.run_at(n % count.max(1));
             }
             15 => self.driven.pass_ms(n as u64),
-            16 if n % 5 == 0 => self.new_term(),
-            17 if n % 5 == 0 => self.crash(n as u64),
+            16 if n.is_multiple_of(5) => self.new_term(),
+            17 if n.is_multiple_of(5) => self.crash(n as u64),
             _ => {}
         }
         self.hear();

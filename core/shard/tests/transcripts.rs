@@ -2,6 +2,7 @@
 
 mod support;
 
+use oxkeeper_link::contract::set;
 use oxkeeper_link::{Request, Token};
 use oxkeeper_model::{Query, SessionGrant, Term};
 use oxkeeper_shard::{Input, LinkId, OperationKind};
@@ -116,14 +117,14 @@ fn entries_are_appended_during_a_sync_and_share_the_next_one() {
          > link 1: command 3
          > turn
          > done SyncLog
+           start SyncLog
            link 1: revision 1
            link 1: outcome 1
+         > done SyncLog
            link 1: revision 2
            link 1: outcome 2
            link 1: revision 3
-           link 1: outcome 3
-           start SyncLog
-         > done SyncLog",
+           link 1: outcome 3",
     );
 }
 
@@ -243,7 +244,7 @@ fn a_failed_sync_ends_the_shard_and_answers_nothing() {
 }
 
 #[test]
-fn a_checkpoint_is_flushed_beside_the_work_then_the_log_is_trimmed() {
+fn a_checkpoint_is_flushed_beside_the_work() {
     let machine = Machine::default();
     let options = support::options();
     let options = oxkeeper_shard::ShardOptions {
@@ -260,7 +261,6 @@ fn a_checkpoint_is_flushed_beside_the_work_then_the_log_is_trimmed() {
         }
     }
     driven.run(OperationKind::Flush);
-    driven.run(OperationKind::TrimLog);
     driven.step(Input::Stop);
     driven.run_all();
     expect(
@@ -287,16 +287,43 @@ fn a_checkpoint_is_flushed_beside_the_work_then_the_log_is_trimmed() {
            link 1: revision 3
            link 1: outcome 3
          > done Flush
-           start TrimLog
-         > done TrimLog
          > stop
            start Flush
          > done Flush
-           start TrimLog
-         > done TrimLog
            link 1: Closed
            ended",
     );
+}
+
+#[test]
+fn the_log_is_given_up_behind_a_checkpoint() {
+    let machine = Machine::default();
+    let options = oxkeeper_shard::ShardOptions {
+        checkpoint_dirty_bytes: 20 << 10,
+        ..options()
+    };
+    let mut driven = Driven::leading(&machine, options);
+    driven.open_link(LINK);
+    let grant = driven.session(LINK, 10_000);
+    for seq in 1..=12 {
+        let op = set("/", &"v".repeat(4_000));
+        driven.request(LINK, write(&grant, seq, seq, op));
+        driven.turn();
+        driven.run_all();
+    }
+    let said = driven.said();
+    let order = [
+        "start StartSegment",
+        "start Flush",
+        "done Flush",
+        "start TrimLog",
+    ];
+    let found = order.map(|line| {
+        said.find(line)
+            .unwrap_or_else(|| panic!("no {line}:\n{said}"))
+    });
+    assert!(found.is_sorted(), "{said}");
+    assert!(said.contains("outcome 12"), "{said}");
 }
 
 #[test]

@@ -443,10 +443,10 @@ impl World {
                 };
                 self.resume.write(Owner(lane), Token(self.sent), write);
             }
-            4 | 5 => self.flush(n % 5 == 0),
+            4 | 5 => self.flush(n.is_multiple_of(5)),
             6 | 7 => {
                 for _ in 0..n % 6 {
-                    self.shard_takes(n % 4 == 0);
+                    self.shard_takes(n.is_multiple_of(4));
                 }
             }
             8 => {
@@ -454,7 +454,7 @@ impl World {
                     self.client_hears();
                 }
             }
-            9 if n % 3 == 0 => {
+            9 if n.is_multiple_of(3) => {
                 self.resume.closed();
                 self.to_shard.clear();
                 self.to_client.clear();

@@ -55,6 +55,9 @@ impl Machine {
             disk: Arc::new(self.disk.clone()),
             log_options: WalOptions {
                 segment_bytes: 8 << 10,
+                // Files made ahead of need would stand between the lines of the transcripts.
+                prepare_segments: 0,
+                reserve_bytes: 0,
                 ..WalOptions::default()
             },
             store: self.store.clone(),
