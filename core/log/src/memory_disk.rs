@@ -261,3 +261,6 @@ impl Random {
         self.next() % limit.max(1)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -202,22 +202,21 @@ impl State {
         if left > 0 {
             return None;
         }
-        let fits = |(number, other): (&u64, &Inode)| {
-            let sectors = other.current.len().checked_sub(bytes)? / SECTOR_BYTES;
-            Some((*number, sectors as u64))
-        };
-        let files: Vec<_> = self.inodes.iter().filter_map(fits).collect();
-        let at = self.random.below(files.len() as u64) as usize;
-        let &(other, sectors) = files.get(at)?;
         // It keeps its place within the sector.
-        let sector = self.random.below(sectors.max(1)) as usize;
-        let shifted = sector * SECTOR_BYTES + position % SECTOR_BYTES;
-        let length = self.inodes.get(&other)?.current.len();
-        if shifted + bytes > length || (other, shifted) == (inode, position) {
-            return None;
-        }
+        let shift = position % SECTOR_BYTES;
+        let places = |other: &Inode| {
+            let room = other.current.len().checked_sub(shift + bytes);
+            room.map_or(0, |room| room / SECTOR_BYTES + 1)
+        };
+        let all = self.inodes.iter().flat_map(|(&number, other)| {
+            let at = move |sector| (number, sector * SECTOR_BYTES + shift);
+            (0..places(other)).map(at)
+        });
+        let others: Vec<_> = all.filter(|&place| place != (inode, position)).collect();
+        let chosen = self.random.below(others.len() as u64) as usize;
+        let place = *others.get(chosen)?;
         self.counters.writes_misdirected += 1;
-        Some((other, shifted))
+        Some(place)
     }
 
     pub(super) fn sync(&mut self, inode: u64) -> io::Result<()> {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use oxkeeper_model::{Offset, Term};
 
-use super::{fill, offsets, open, payload, try_open};
+use super::{fill, offsets, open, payload, small, try_open};
 use crate::format::{RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, record_bytes};
-use crate::{Class, Cut, Disk, FileDisk, MemoryDisk, Wal, WalError, WalOptions};
+use crate::limits::OFFSET_MAX;
+use crate::{Class, Cut, Disk, FileDisk, LogPoint, MemoryDisk, Wal, WalError, WalOptions};
 
 const FIRST_FILE: &str = "0000000000000001.wal";
 
@@ -330,6 +331,52 @@ fn a_file_cut_short_or_flipped_on_the_real_disk_is_told_apart() {
     let mut reader = wal.reader(Offset(10)).expect("it is there");
     let record = reader.next().expect("whole").expect("entry 10");
     assert_eq!(record.payload, payload(10, 1, 100));
+}
+
+#[test]
+fn files_of_the_log_are_for_their_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("a folder");
+    let folder = dir.path().join("shard-0").join("log");
+    let disk = FileDisk::new(&folder).expect("a folder");
+    let (mut wal, _) = Wal::open(Arc::new(disk), small()).expect("the log opens");
+    fill(&mut wal, 1..=20, 1, 500);
+    let job = wal.start_prepare().expect("half of the segment is used");
+    wal.finish_prepare(job.run()).expect("prepared");
+    let mode = |path: &std::path::Path| {
+        let metadata = std::fs::metadata(path).expect("it is there");
+        metadata.permissions().mode() & 0o777
+    };
+    assert_eq!(
+        (mode(&folder), mode(&dir.path().join("shard-0"))),
+        (0o700, 0o700)
+    );
+    let files: Vec<_> = std::fs::read_dir(&folder).expect("listed").collect();
+    assert!(files.len() > 3);
+    for file in files {
+        assert_eq!(mode(&file.expect("listed").path()), 0o600);
+    }
+}
+
+#[test]
+fn offsets_end_at_their_limit() {
+    let disk = MemoryDisk::new();
+    let mut wal = open(&disk);
+    let before = |offset: u64| LogPoint {
+        offset: Offset(offset),
+        ..LogPoint::START
+    };
+    let error = wal
+        .reset(before(OFFSET_MAX.0))
+        .expect_err("nothing can follow");
+    assert!(matches!(error, WalError::OutOfOrder { .. }));
+    wal.reset(before(OFFSET_MAX.0 - 1)).expect("one can follow");
+    fill(&mut wal, OFFSET_MAX.0..=OFFSET_MAX.0, 1, 10);
+    let append = wal.append(OFFSET_MAX.next(), Term(1), b"", Class::Own);
+    assert!(matches!(append, Err(WalError::OutOfOrder { .. })));
+    wal.sync().expect("synced");
+    drop(wal);
+    assert_eq!(open(&disk).last_point().offset, OFFSET_MAX);
 }
 
 #[test]

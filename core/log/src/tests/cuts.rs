@@ -352,3 +352,36 @@ fn every_flipped_bit_in_acknowledged_data_is_an_error_or_a_reported_cut() {
     assert!(errors > 500 && cuts > 5_000, "{errors} {cuts}");
     assert_eq!(cut_of(&disk), None);
 }
+
+#[test]
+fn a_write_that_landed_elsewhere_is_an_error_or_a_reported_cut() {
+    let mut found = 0;
+    for seed in 0..200 {
+        let disk = MemoryDisk::seeded(seed);
+        let mut wal = open(&disk);
+        fill(&mut wal, 1..=10, 1, 100);
+        wal.sync().expect("synced");
+        disk.misdirect_write_after(seed % 15);
+        for offset in 11..=30 {
+            fill(&mut wal, offset..=offset, 1, 100);
+            wal.sync().expect("the disk says so");
+        }
+        drop(wal);
+        disk.crash(seed);
+        if disk.counters().writes_misdirected == 0 {
+            continue;
+        }
+        found += 1;
+        match Recovery::look(Arc::new(disk), small()) {
+            Err(error) => assert_eq!(error.severity(), Severity::Fatal),
+            Ok(recovery) => {
+                let whole = recovery.ends().1.offset == Offset(30);
+                assert!(
+                    whole || recovery.cut().is_some_and(|cut| !cut.plain),
+                    "seed {seed}"
+                );
+            }
+        }
+    }
+    assert!(found > 100, "{found}");
+}

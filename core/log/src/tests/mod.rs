@@ -1,9 +1,12 @@
 //! The log as a whole, on the memory disk and on the real one.
 
+mod chains;
 mod contract;
 mod crashes;
 mod cuts;
+mod full_disk;
 mod fuzz;
+mod jobs;
 mod readers;
 mod schedules;
 
