@@ -10,7 +10,7 @@ use crate::cursor::Cursor;
 use crate::disk::{Disk, FileDisk};
 use crate::error::{WalError, hex};
 use crate::format::{SEGMENT_SUFFIX, Stop, file_name};
-use crate::recover::{self, Files, Opened, check_entry};
+use crate::recover::{self, Files, LACK_SEGMENTS, Opened, check_entry};
 
 /// What a dump found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +37,9 @@ pub fn dump_disk<D: Disk>(disk: &D, out: &mut dyn Write) -> Result<Dumped, WalEr
         out,
         dumped: Dumped::default(),
     };
+    if files.lack_segments() {
+        dump.damaged(format!("{}: {LACK_SEGMENTS}", disk.describe("")))?;
+    }
     let live = dump.choose(disk, &files)?;
     let mut live = live.iter().peekable();
     while let Some(opened) = live.next() {

@@ -16,6 +16,7 @@ use crate::format::{
     RECORD_HEADER_BYTES, SEGMENT_SUFFIX, SPARE_SUFFIX, SegmentHeader, TEMPORARY_SUFFIX, encode_end,
     file_name,
 };
+use crate::limits::FILL_AT_ONCE_BYTES;
 use crate::spare::Spare;
 
 /// A file whose syncs may run beside each other. The system tells a failure once, to whoever syncs first, and a
@@ -307,7 +308,10 @@ impl<D: Disk> PrepareJob<D> {
         let temporary = file_name(self.spare.number, TEMPORARY_SUFFIX);
         let name = file_name(self.spare.number, SPARE_SUFFIX);
         let filled = self.disk.create(&temporary, self.spare.bytes);
-        let filled = filled.and_then(|file| fill(&file, self.spare.bytes, DiskFile::sync_data));
+        let filled = filled.and_then(|file| match self.spare.bytes > FILL_AT_ONCE_BYTES {
+            true => fill(&file, self.spare.bytes, DiskFile::sync_data),
+            false => Ok(()),
+        });
         let named = filled.and_then(|()| self.disk.rename(&temporary, &name));
         named.map_err(|error| {
             // Best effort: what is left is removed when the log is next opened.

@@ -94,6 +94,8 @@ pub(crate) struct Found<F> {
     pub(crate) retired: Vec<u64>,
 }
 
+pub(crate) const LACK_SEGMENTS: &str = "all segments of the log are missing";
+
 /// The folder by kinds of files.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
@@ -122,6 +124,11 @@ impl Files {
         files.spares.sort_unstable();
         files.temporaries.sort_unstable();
         Ok(files)
+    }
+
+    /// The first segment is made before any spare, and the last one never goes.
+    pub(crate) fn lack_segments(&self) -> bool {
+        self.segments.is_empty() && !self.spares.is_empty()
     }
 
     /// The lowest number above all that are in use.
@@ -246,6 +253,9 @@ pub(crate) fn choose<D: Disk>(
 /// Reads and checks the whole log of the shard `uuid`.
 pub(crate) fn inspect<D: Disk>(disk: &D, uuid: [u8; 16]) -> Result<Found<D::File>, WalError> {
     let files = Files::list(disk)?;
+    if files.lack_segments() {
+        return Err(WalError::damaged(&disk.describe(""), 0, LACK_SEGMENTS));
+    }
     let (live, retired) = choose(disk, &files.segments, true)?;
     if let Some(other) = live.iter().find(|opened| opened.header.uuid != uuid) {
         return Err(WalError::OtherShard {

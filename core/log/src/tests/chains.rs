@@ -96,7 +96,7 @@ fn chains_of_replicas_are_equal_at_every_offset() {
             for asked in 0..=term.0 + 1 {
                 let below = |point: &&LogPoint| point.term.0 <= asked;
                 let known = &history[first.0 as usize - 1..];
-                let expected = known.iter().filter(below).map(|point| point.offset).last();
+                let expected = known.iter().rfind(below).map(|point| point.offset);
                 let expected = expected.filter(|offset| offset.0 > 0);
                 assert_eq!(replica.wal.last_at_or_below(Term(asked)), expected);
             }

@@ -265,13 +265,13 @@ fn a_dump_shows_every_record_and_why_the_log_ends<D: Disk>(disk: Arc<D>) {
 fn spares_are_made_when_the_segment_is_half_used<D: Disk>(disk: Arc<D>) {
     let mut wal = open(&disk);
     assert!(wal.start_prepare().is_none(), "an idle log takes nothing");
-    fill(&mut wal, 1..=1, 1, 500);
+    fill(&mut wal, 1..=4, 1, 500);
     let job = wal.start_prepare().expect("half of the segment is used");
     assert!(wal.start_prepare().is_none(), "one at a time");
     wal.finish_prepare(job.run()).expect("prepared");
     assert_eq!(wal.spares(), 1);
     assert!(wal.start_prepare().is_none(), "one is enough");
-    fill(&mut wal, 2..=10, 1, 500);
+    fill(&mut wal, 5..=10, 1, 500);
     assert_eq!((wal.spares(), names(&disk, ".spare")), (0, 0), "it is used");
     wal.sync().expect("synced");
     drop(wal);

@@ -11,7 +11,7 @@ use crate::format::{
     record_bytes,
 };
 use crate::{
-    BitFlip, Chain, Cut, Disk, LogPoint, MemoryDisk, Recovery, Severity, WalError, WalOptions,
+    BitFlip, Chain, Cut, Disk, LogPoint, MemoryDisk, Recovery, Severity, Wal, WalError, WalOptions,
 };
 
 const RECORD: usize = record_bytes(100);
@@ -225,6 +225,24 @@ fn a_missing_newest_segment_is_noticed() {
 }
 
 #[test]
+fn a_folder_whose_only_segment_is_missing_is_not_a_new_log() {
+    let options = WalOptions {
+        reserve_bytes: 8192,
+        ..small()
+    };
+    let disk = MemoryDisk::new();
+    let open = || Wal::open(Arc::new(disk.clone()), options.clone());
+    drop(open().expect("a new log"));
+    assert_eq!(segments(&disk).len(), 1, "it has its first segment at once");
+    disk.remove(&segments(&disk)[0]).expect("removed");
+    let text = open().expect_err("it is missing").to_string();
+    assert!(
+        text.contains("all segments of the log are missing"),
+        "{text}"
+    );
+}
+
+#[test]
 fn an_end_record_that_a_crash_prevented_is_written_when_the_log_is_opened() {
     let mut prevented = 0;
     for calls in 0..40 {
@@ -281,7 +299,7 @@ fn whatever_is_in_the_folder_can_be_given_up_for_a_new_log() {
         change(&disk, &names[0], |content| content[4] ^= 1);
         assert!(try_open(&disk).is_err());
         disk.fail_changes_after(calls);
-        let discarded = crate::Wal::discard(Arc::new(disk.clone()), small(), start);
+        let discarded = Wal::discard(Arc::new(disk.clone()), small(), start);
         let done = discarded.is_ok();
         drop(discarded);
         disk.crash(calls);

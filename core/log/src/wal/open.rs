@@ -71,7 +71,7 @@ impl<D: Disk> Recovery<D> {
         wal.terms = found.terms;
         let last = wal.first().map(|_| found.last.offset);
         wal.shared = Arc::new(Shared::new(found.segments, last));
-        wal.make_reserve()?;
+        wal.make_files()?;
         Ok(wal)
     }
 }
@@ -124,15 +124,17 @@ impl<D: Disk> Wal<D> {
         }
     }
 
-    /// A full disk is no reason not to open.
-    fn make_reserve(&mut self) -> Result<(), WalError> {
-        if !self.pool.lacks_reserve() {
-            return Ok(());
-        }
-        let Some(job) = self.start_prepare() else {
-            return Ok(());
+    /// The first segment of a new log, then the reserve. A full disk is no reason not to open.
+    fn make_files(&mut self) -> Result<(), WalError> {
+        let made = match self.first().is_none() && self.active.is_none() {
+            true => self.reset(self.last),
+            false => Ok(()),
         };
-        match self.finish_prepare(job.run()) {
+        let made = made.and_then(|()| match self.pool.lacks_reserve() {
+            true => self.prepare(),
+            false => Ok(()),
+        });
+        match made {
             Err(error) if error.severity() != Severity::NoSpace => Err(error),
             _ => Ok(()),
         }

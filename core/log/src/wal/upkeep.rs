@@ -5,6 +5,7 @@ use oxkeeper_model::Offset;
 use super::Wal;
 use crate::disk::Disk;
 use crate::error::WalError;
+use crate::format::SEGMENT_HEADER_BYTES;
 use crate::jobs::{PrepareDone, PrepareJob, TrimDone, TrimJob};
 use crate::spare::Spare;
 
@@ -64,6 +65,9 @@ impl<D: Disk> Wal<D> {
         if self.poisoned || self.under_way.prepare {
             return None;
         }
+        if self.shared.lock().segments.is_empty() {
+            return None;
+        }
         let bytes = match self.pool.lacks_reserve() {
             true => self.options.reserve_bytes,
             false => self.wanted_spare()?,
@@ -80,7 +84,8 @@ impl<D: Disk> Wal<D> {
     fn wanted_spare(&self) -> Option<u64> {
         let active = self.active.as_ref()?;
         let bytes = self.next_segment_bytes();
-        let soon = self.end.position >= active.bytes / 2;
+        let used = self.end.position - SEGMENT_HEADER_BYTES;
+        let soon = used >= (active.bytes - SEGMENT_HEADER_BYTES) / 2;
         (soon && self.pool.count(bytes) < self.options.prepare_segments).then_some(bytes)
     }
 
@@ -89,6 +94,14 @@ impl<D: Disk> Wal<D> {
         self.under_way.prepare = false;
         self.pool.give(done.result?);
         Ok(())
+    }
+
+    /// [`Wal::start_prepare`] in line.
+    pub fn prepare(&mut self) -> Result<(), WalError> {
+        match self.start_prepare() {
+            Some(job) => self.finish_prepare(job.run()),
+            None => Ok(()),
+        }
     }
 
     /// Spare files of full length that are ready, without the reserve.
