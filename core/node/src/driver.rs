@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use oxkeeper_link::LinkError;
 use oxkeeper_log::Disk;
-use oxkeeper_model::NodeId;
-use oxkeeper_shard::{Input, Now, Operation, OperationKind, Output, Shard, ShardError, ShardStats};
+use oxkeeper_model::{NodeId, ShardId};
+use oxkeeper_shard::{
+    Input, Notice, Now, Operation, OperationKind, Output, Shard, ShardError, ShardStats,
+};
 use oxkeeper_store::KeyValueStore;
-use tracing::error;
+use tracing::{error, info, warn};
 
 use crate::clock::{Clock, elapsed_ns};
 use crate::queue::{Item, Queue, Urgent};
@@ -205,6 +207,7 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
             Output::CoordinationRefused(refusal) => {
                 error!(%refusal, "the shard refused its only coordinator");
             }
+            Output::Notice(notice) => tell(self.shard.id(), &notice),
             Output::Ended(result) => self.ended = Some(result),
         }
     }
@@ -227,5 +230,22 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
     /// Tells all links that the shard has stopped.
     pub(crate) fn close_links(&mut self) {
         self.sinks.close_all(LinkError::Closed);
+    }
+}
+
+/// What the administrator must know.
+fn tell(shard: ShardId, notice: &Notice) {
+    match notice {
+        Notice::DiskFull => warn!(
+            %shard,
+            "the disk is full: writes are refused until there is space, reads go on"
+        ),
+        Notice::SpaceAgain => info!(%shard, "there is space on the disk again: writes go on"),
+        Notice::CheckpointPostponed(error) => {
+            warn!(%shard, %error, "no space for a checkpoint: it is made again later");
+        }
+        Notice::ReadFailed(error) => {
+            error!(%shard, %error, "a read failed: restore the data from a backup or a peer");
+        }
     }
 }

@@ -2,15 +2,15 @@
 
 use oxkeeper_format as log_format;
 use oxkeeper_link::Event;
-use oxkeeper_log::{Class, Disk, Room};
-use oxkeeper_model::{Command, CommandOutcome, Entry, Offset, Term};
+use oxkeeper_log::Disk;
+use oxkeeper_model::{Answer, Command, CommandOutcome, Entry, Offset, Term};
 use oxkeeper_replication::{EntryKind, Input as ReplicaInput, Output as ReplicaOutput, Refusal};
-use oxkeeper_state::Applied;
+use oxkeeper_state::{Applied, StateError};
 use oxkeeper_store::KeyValueStore;
 
 use crate::batch::{Batch, InFlight, Origin, WaitingQuery};
 use crate::error::ShardError;
-use crate::io::Output;
+use crate::io::{Notice, Output};
 use crate::operation::{Done, Operation, OperationKind};
 use crate::shard::Shard;
 
@@ -74,17 +74,14 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
 
     fn append(&mut self, offset: Offset, term: Term, kind: EntryKind) -> Result<(), ShardError> {
         let mut batch = Batch::default();
-        let mut class = Class::Client;
         match kind {
-            EntryKind::TermStart => {
-                batch.push_own(Command::TermStart);
-                class = Class::Own;
-            }
+            EntryKind::TermStart => batch.push_own(Command::TermStart),
             EntryKind::Proposed => {
                 let spare = std::mem::take(&mut self.buffers.spare);
                 batch = self.batch.close(spare);
             }
         }
+        let class = batch.class();
         let times = self.elapsed.times(self.now);
         let entry = Entry {
             term,
@@ -107,20 +104,6 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
             origins: batch.origins,
         });
         Ok(())
-    }
-
-    /// Whether the log has a place for the next entry. If not, a segment is being started for it.
-    pub(crate) fn has_place(&mut self, outputs: &mut Vec<Output>) -> Result<bool, ShardError> {
-        match self.log.reserve(self.batch.bytes(), Class::Client)? {
-            Room::Ready => return Ok(true),
-            Room::After(job) => outputs.push(Output::Start(Operation::new(
-                OperationKind::StartSegment,
-                move || Done::SegmentStarted(Box::new(job.run())),
-            ))),
-            Room::Waits => {}
-        }
-        self.held_back = true;
-        Ok(false)
     }
 
     /// At most one at a time: the next one is for all that was appended during this one.
@@ -277,7 +260,14 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
             }) = self.queries.pop_front()
         {
             self.stats.queries.add(1);
-            let answer = self.state.query(&query)?;
+            let answer = match self.state.query(&query) {
+                // A bad block fails what reads it, and nothing else.
+                Err(StateError::Store(error)) => {
+                    outputs.push(Output::Notice(Notice::ReadFailed(error)));
+                    Answer::Failed
+                }
+                answer => answer?,
+            };
             let event = Event::Answered {
                 token,
                 query,

@@ -20,6 +20,8 @@ pub(crate) struct Checkpoints {
     commands: u64,
     /// Between the start of a flush and the end of its trim. Invariant: at most one is.
     under_way: bool,
+    /// One found no space: not before then is the next.
+    owed_at_us: Option<u64>,
 }
 
 impl Checkpoints {
@@ -29,6 +31,7 @@ impl Checkpoints {
             commands_max,
             commands: 0,
             under_way: false,
+            owed_at_us: None,
         }
     }
 
@@ -36,9 +39,31 @@ impl Checkpoints {
         self.commands += commands as u64;
     }
 
-    pub(crate) fn is_due(&self, dirty_bytes: usize) -> bool {
-        !self.under_way
-            && (dirty_bytes >= self.dirty_bytes_max || self.commands >= self.commands_max)
+    pub(crate) fn is_due(&self, dirty_bytes: usize, now_us: u64) -> bool {
+        let due = match self.owed_at_us {
+            Some(at_us) => now_us >= at_us,
+            None => dirty_bytes >= self.dirty_bytes_max || self.commands >= self.commands_max,
+        };
+        due && !self.under_way
+    }
+
+    /// Whether the last one found no space.
+    pub(crate) fn is_owed(&self) -> bool {
+        self.owed_at_us.is_some()
+    }
+
+    pub(crate) fn wake_us(&self) -> Option<u64> {
+        self.owed_at_us.filter(|_| !self.under_way)
+    }
+
+    pub(crate) fn postponed(&mut self, again_us: u64) {
+        self.under_way = false;
+        self.owed_at_us = Some(again_us);
+    }
+
+    /// The store has it.
+    pub(crate) fn flushed(&mut self) {
+        self.owed_at_us = None;
     }
 
     pub(crate) fn begun(&mut self) {
@@ -67,14 +92,27 @@ mod tests {
     #[test]
     fn one_at_a_time_by_bytes_or_by_commands_and_the_next_waits_when_it_lags() {
         let mut checkpoints = Checkpoints::new(100, 10);
-        assert!(!checkpoints.is_due(99) && checkpoints.is_due(100));
+        assert!(!checkpoints.is_due(99, 0) && checkpoints.is_due(100, 0));
         checkpoints.applied(10);
-        assert!(checkpoints.is_due(0));
+        assert!(checkpoints.is_due(0, 0));
         checkpoints.begun();
-        assert!(!checkpoints.is_due(100), "one is under way");
+        assert!(!checkpoints.is_due(100, 0), "one is under way");
         assert!(!checkpoints.is_behind(799) && checkpoints.is_behind(800));
         checkpoints.ended();
-        assert!(!checkpoints.is_due(0), "counted from the last one's start");
-        assert!(checkpoints.is_due(800) && !checkpoints.is_behind(800));
+        assert!(
+            !checkpoints.is_due(0, 0),
+            "counted from the last one's start"
+        );
+        assert!(checkpoints.is_due(800, 0) && !checkpoints.is_behind(800));
+        checkpoints.begun();
+        checkpoints.postponed(7);
+        assert!(
+            !checkpoints.is_due(800, 6) && checkpoints.is_due(0, 7),
+            "no space before"
+        );
+        checkpoints.begun();
+        checkpoints.flushed();
+        checkpoints.ended();
+        assert!(!checkpoints.is_due(0, 8));
     }
 }

@@ -3,6 +3,7 @@
 use oxkeeper_link::{Event, LinkError, Request, SessionBeat};
 use oxkeeper_model::{NodeId, Position, Term};
 use oxkeeper_replication::{LogEnd, Refusal};
+use oxkeeper_store::StoreError;
 
 use crate::error::ShardError;
 use crate::operation::{Completion, Operation};
@@ -40,23 +41,50 @@ pub enum Input {
     Stop,
 }
 
+/// Something that whoever runs the shard should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Clients' writes are refused from now on.
+    DiskFull,
+    /// They are executed again.
+    SpaceAgain,
+    /// No space for a checkpoint; it is made again later. The log holds what it should have had.
+    CheckpointPostponed(StoreError),
+    /// The store could not read what a query asked for; the query was told so.
+    ReadFailed(StoreError),
+}
+
 /// What is to be done.
 #[derive(Debug)]
 pub enum Output {
     /// For a link, in order.
-    Event { link: LinkId, event: Event },
+    Event {
+        link: LinkId,
+        event: Event,
+    },
     /// The link has ended; nothing comes after it.
-    Closed { link: LinkId, reason: LinkError },
+    Closed {
+        link: LinkId,
+        reason: LinkError,
+    },
     /// To be run, its completion to be given back.
     Start(Operation),
     /// To the coordinator: fenced in `term`, and where the log ends.
-    Fenced { term: Term, last: LogEnd },
+    Fenced {
+        term: Term,
+        last: LogEnd,
+    },
     /// Leads and serves: links can be opened.
-    Leads { term: Term },
+    Leads {
+        term: Term,
+    },
     /// Does not lead any more; its links are closed.
-    SteppedDown { term: Term },
+    SteppedDown {
+        term: Term,
+    },
     /// To the coordinator: what it asked for was refused.
     CoordinationRefused(Refusal),
+    Notice(Notice),
     /// The shard has ended, in order or by an error. The last output.
     Ended(Result<(), ShardError>),
 }

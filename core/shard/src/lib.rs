@@ -28,7 +28,9 @@
 //! - Operations may be run at once, on another thread, in any order, late, or never (a disk that is
 //!   stuck); the shard goes on with what does not need them. Nothing is answered before the
 //!   operation has completed that makes it durable.
-//! - Give requests only while [`Shard::has_room`]; others are answered [`Output::Refused`].
+//! - On a full disk clients' writes are answered [`oxkeeper_link::Event::Refused`], everything else
+//!   goes on, and writes are executed again when there is space.
+//! - Give requests only while [`Shard::has_room`]; they would wait in memory.
 //! - Outputs of one step are in order for each link. What a step refused stands beside what came of it.
 //! - After [`Output::Ended`] every step does nothing.
 //!
@@ -40,7 +42,9 @@ mod carry;
 mod checkpoint;
 mod elapsed;
 mod error;
+mod full;
 mod io;
+pub mod limits;
 mod links;
 mod open;
 mod operation;
@@ -52,7 +56,7 @@ mod stats;
 mod term;
 
 pub use error::ShardError;
-pub use io::{Input, LinkId, Output};
+pub use io::{Input, LinkId, Notice, Output};
 pub use operation::{Completion, Operation, OperationKind};
 pub use options::{ShardOptions, ShardParts};
 pub use oxkeeper_model::Now;

@@ -14,6 +14,7 @@ use crate::batch::Batch;
 use crate::checkpoint::Checkpoints;
 use crate::elapsed::{Elapsed, Times};
 use crate::error::ShardError;
+use crate::full::Space;
 use crate::links::Links;
 use crate::options::{ShardOptions, ShardParts};
 use crate::reaper::Reaper;
@@ -62,6 +63,7 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
             queries: VecDeque::new(),
             in_flight: VecDeque::new(),
             todo: VecDeque::new(),
+            space: Space::default(),
             held_back: false,
             prepare_not_before_us: 0,
             serves: false,

@@ -4,8 +4,7 @@ use std::collections::VecDeque;
 
 use oxkeeper_model::Path;
 
-/// Records that one entry deletes at most, so that clients' commands do not wait for a long one.
-pub(crate) const REAPS_PER_ENTRY_MAX: usize = 128;
+use crate::limits::REAPS_PER_ENTRY_MAX;
 
 /// A plain state machine; the shard looks up the candidates.
 #[derive(Debug)]
@@ -35,10 +34,9 @@ impl Reaper {
         self.waiting = candidates.into();
     }
 
-    /// The next to be deleted, at most `room`.
-    pub(crate) fn take(&mut self, room: usize) -> impl Iterator<Item = Path> + '_ {
-        let count = self.waiting.len().min(room).min(REAPS_PER_ENTRY_MAX);
-        self.waiting.drain(..count)
+    /// The next to be deleted, for one entry.
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = Path> + '_ {
+        std::iter::from_fn(|| self.waiting.pop_front()).take(REAPS_PER_ENTRY_MAX)
     }
 
     pub(crate) fn wait_ms(&self, now_ms: u64) -> u64 {
@@ -62,9 +60,8 @@ mod tests {
         let paths = (0..REAPS_PER_ENTRY_MAX + 1).map(|n| format!("/{n}").into());
         reaper.found(1_000, paths.collect());
         assert_eq!((reaper.is_due(2_000), reaper.wait_ms(1_000)), (false, 0));
-        assert_eq!(reaper.take(usize::MAX).count(), REAPS_PER_ENTRY_MAX);
-        assert_eq!(reaper.take(0).count(), 0);
-        assert_eq!(reaper.take(usize::MAX).count(), 1);
+        assert_eq!(reaper.take().count(), REAPS_PER_ENTRY_MAX);
+        assert_eq!(reaper.take().count(), 1);
         assert_eq!((reaper.is_due(2_000), reaper.wait_ms(1_500)), (true, 500));
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use oxkeeper_link::{LinkError, Request, SessionBeat, request_bytes};
+use oxkeeper_link::{Event, LinkError, Request, SessionBeat, Token};
 use oxkeeper_log::{Cut, Disk, Wal};
 use oxkeeper_model::{
-    Attachment, ClientCommand, Command, NodeId, Now, Offset, Position, Revision, SessionId, Term,
+    Attachment, ClientCommand, Command, NodeId, Now, Offset, Position, Refusal, Revision,
+    SessionId, ShardId, Term,
 };
 use oxkeeper_replication::{
     Input as ReplicaInput, InvariantBroken, Output as ReplicaOutput, Replica,
@@ -18,7 +19,9 @@ use crate::batch::{Batch, InFlight, WaitingQuery};
 use crate::checkpoint::Checkpoints;
 use crate::elapsed::Elapsed;
 use crate::error::ShardError;
+use crate::full::Space;
 use crate::io::{Input, LinkId, Output};
+use crate::limits::{ENTRIES_IN_FLIGHT_MAX, PREPARE_AGAIN_US, QUERIES_WAITING_MAX};
 use crate::links::Links;
 use crate::operation::{Completion, Done};
 use crate::options::ShardOptions;
@@ -26,15 +29,6 @@ use crate::reaper::Reaper;
 use crate::sessions::SessionDeadlines;
 use crate::stats::ShardStats;
 use crate::term::TermStore;
-
-/// Entries that were appended and are not applied yet, at most. More commands wait in the batch.
-const ENTRIES_IN_FLIGHT_MAX: usize = 64;
-
-/// Queries that wait for an entry, at most, while the shard takes more requests.
-const QUERIES_WAITING_MAX: usize = 65_536;
-
-/// After files of the log could not be prepared, it is tried again so much later.
-const PREPARE_AGAIN_US: u64 = 1_000_000;
 
 /// How far a shard is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +69,7 @@ pub struct Shard<D: Disk, S: KeyValueStore> {
     pub(crate) in_flight: VecDeque<InFlight>,
     /// What the replica is to be told, in order. Empty between steps.
     pub(crate) todo: VecDeque<ReplicaInput>,
+    pub(crate) space: Space,
     /// An entry waits for its place in the log.
     pub(crate) held_back: bool,
     /// After a failure to prepare files of the log.
@@ -118,7 +113,9 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
         }
         let reaper_ms = self.reaper.wait_ms(self.now.monotonic_ms());
         let sessions_ms = self.sessions.wait_ms().unwrap_or(reaper_ms);
-        Some(self.now.monotonic_us + reaper_ms.min(sessions_ms) * 1_000)
+        let own_us = self.now.monotonic_us + reaper_ms.min(sessions_ms) * 1_000;
+        let others = [self.checkpoints.wake_us(), self.space_wake_us()];
+        Some(others.into_iter().flatten().fold(own_us, u64::min))
     }
 
     /// Whether a request would be taken now. If not, one will be after an operation has completed.
@@ -151,6 +148,10 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
         &self.state
     }
 
+    pub fn id(&self) -> ShardId {
+        self.options.shard
+    }
+
     pub fn node(&self) -> NodeId {
         self.options.node
     }
@@ -164,7 +165,7 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
             }
             Input::Open { link, resume_after } => self.open_link(link, resume_after, outputs),
             Input::Close { link } => self.links.close(link),
-            Input::Request { link, request } => self.request(link, request),
+            Input::Request { link, request } => self.request(link, request, outputs),
             Input::Heartbeat { beats } => self.heard(&beats),
             Input::Completed(Completion(done)) => self.completed(done, outputs)?,
             Input::Turn { all_heard } => self.turn(all_heard, outputs)?,
@@ -190,15 +191,14 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
     }
 
     /// A link that was closed meanwhile may have sent it.
-    fn request(&mut self, link: LinkId, request: Request) {
+    fn request(&mut self, link: LinkId, request: Request, outputs: &mut Vec<Output>) {
         if !self.links.contains(link) {
             return;
         }
-        let bytes = request_bytes(&request);
         match request {
             Request::Command { token, command } => {
                 self.heard_command(&command);
-                self.batch.take(link, token, command, bytes);
+                self.command(link, token, command, outputs);
             }
             Request::Query { token, query } => {
                 let last = self.replica.last().offset;
@@ -216,6 +216,26 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
             }
             Request::Heartbeat { beats } => self.heard(&beats),
         }
+    }
+
+    /// Into the next entry, unless it is refused: then it is not executed and takes no number.
+    fn command(
+        &mut self,
+        link: LinkId,
+        token: Token,
+        command: ClientCommand,
+        outputs: &mut Vec<Output>,
+    ) {
+        let is_write = matches!(command, ClientCommand::Write(_));
+        let refusal = if is_write && self.refuses_writes() {
+            Refusal::NoSpace
+        } else if self.batch.take(link, token, command) {
+            return;
+        } else {
+            Refusal::TooLarge
+        };
+        self.links
+            .answer(link, Event::Refused { token, refusal }, outputs);
     }
 
     fn heard(&mut self, beats: &[SessionBeat]) {
@@ -253,7 +273,8 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
                 self.start_sync(outputs);
             }
             Done::SegmentStarted(done) => {
-                self.log.finish_segment(*done)?;
+                let started = self.log.finish_segment(*done);
+                self.segment_started(started, outputs)?;
                 let offset = self.log.durable();
                 self.todo.push_back(ReplicaInput::Durable { offset });
             }
@@ -262,8 +283,9 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
                     self.prepare_not_before_us = self.now.monotonic_us + PREPARE_AGAIN_US;
                 }
             }
-            Done::Flushed(result) => {
-                let offset = result?;
+            Done::Flushed(Err(error)) => self.flush_failed(error, outputs)?,
+            Done::Flushed(Ok(offset)) => {
+                self.checkpoints.flushed();
                 self.state.checkpoint_ended();
                 self.start_trim(offset, outputs);
             }
@@ -292,7 +314,10 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
         self.sessions
             .expire_due(self.batch.room(), &mut self.buffers.expired);
         for (session, attachment) in self.buffers.expired.drain(..) {
-            self.batch.expire(session, attachment);
+            self.batch.push_own(Command::ExpireSession {
+                session,
+                attachment,
+            });
         }
         if self.reaper.is_due(now_ms) {
             let elapsed_ms = self.elapsed.times(self.now).elapsed_ms;
@@ -300,10 +325,12 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
             let candidates = self.state.reap_candidates(elapsed_ms, limit)?;
             self.reaper.found(now_ms, candidates);
         }
-        let room = self.batch.room();
-        self.reaper
-            .take(room)
-            .for_each(|path| self.batch.reap(path));
+        for path in self.reaper.take() {
+            self.batch.push_own(Command::Reap { path });
+            if self.batch.is_full() {
+                break;
+            }
+        }
         Ok(())
     }
 
@@ -323,7 +350,9 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
         }
         self.work_off(outputs)?;
         self.answer_queries(outputs)?;
-        if self.checkpoints.is_due(self.state.dirty_bytes()) && self.stage == Stage::Running {
+        let now_us = self.now.monotonic_us;
+        if self.checkpoints.is_due(self.state.dirty_bytes(), now_us) && self.stage == Stage::Running
+        {
             self.start_checkpoint(outputs)?;
         }
         self.prepare_log(outputs);
@@ -371,6 +400,7 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
                 self.stage = Stage::LastCheckpoint;
                 self.start_checkpoint(outputs)
             }
+            // Without space for it, the log has it all.
             Stage::LastCheckpoint if !busy => {
                 self.end(Ok(()), outputs);
                 Ok(())

@@ -29,6 +29,7 @@ pub(crate) struct Machine {
     pub(crate) disk: MemoryDisk,
     pub(crate) store: MemoryStore,
     pub(crate) term: MemoryTerm,
+    pub(crate) reserve_bytes: u64,
 }
 
 pub(crate) fn options() -> ShardOptions {
@@ -57,7 +58,7 @@ impl Machine {
                 segment_bytes: 8 << 10,
                 // Files made ahead of need would stand between the lines of the transcripts.
                 prepare_segments: 0,
-                reserve_bytes: 0,
+                reserve_bytes: self.reserve_bytes,
                 ..WalOptions::default()
             },
             store: self.store.clone(),
@@ -244,6 +245,18 @@ pub(crate) fn write(grant: &SessionGrant, token: u64, seq: u64, op: TreeOp) -> R
     }
 }
 
+pub(crate) fn close(grant: &SessionGrant, token: u64, seq: u64) -> Request {
+    Request::Command {
+        token: Token(token),
+        command: ClientCommand::CloseSession {
+            session: grant.session,
+            attachment: grant.attachment,
+            seq: WriteSeq(seq),
+            follows: WriteSeq(seq - 1),
+        },
+    }
+}
+
 pub(crate) fn persistent(path: &str) -> TreeOp {
     create(path, Lifetime::Persistent)
 }
@@ -277,6 +290,7 @@ fn output_text(output: &Output) -> String {
         Output::Leads { term } => format!("  leads {term}"),
         Output::SteppedDown { term } => format!("  stepped down from {term}"),
         Output::CoordinationRefused(refusal) => format!("  refused: {refusal}"),
+        Output::Notice(notice) => format!("  notice: {notice:?}"),
         Output::Ended(Ok(())) => "  ended".to_owned(),
         Output::Ended(Err(error)) => format!("  ended: {error}"),
     }
