@@ -18,6 +18,10 @@ pub(crate) fn of_node(error: &NodeError) -> Option<&'static str> {
         ),
         FolderError::Io { source, .. } => of_io(source.kind()),
         FolderError::Foreign(_)
+        | FolderError::Manifest { .. }
+        | FolderError::OtherNode { .. }
+        | FolderError::ShardCount(_)
+        | FolderError::Random(_)
         | FolderError::Malformed { .. }
         | FolderError::UnknownVersion { .. } => None,
     }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use metrics::{counter, gauge};
 use oxkeeper_model::ShardId;
-use oxkeeper_model::placement::Shards;
 use oxkeeper_node::{Histogram, Node, ShardStats};
 
 const QUANTILES: &[(f64, &str)] = &[(0.5, "0.5"), (0.95, "0.95"), (0.99, "0.99")];
@@ -22,11 +21,11 @@ pub(crate) struct NodeMetrics {
 }
 
 impl NodeMetrics {
-    pub(crate) fn new(node: &Arc<Node>, shards: Shards, tree: ShardId) -> Self {
+    pub(crate) fn new(node: &Arc<Node>, tree: ShardId) -> Self {
         let with_stats = |shard| Some((shard, node.stats(shard)?));
         Self {
             node: Arc::clone(node),
-            shards: shards.ids().filter_map(with_stats).collect(),
+            shards: node.shards().ids().filter_map(with_stats).collect(),
             tree,
         }
     }

@@ -11,7 +11,6 @@ use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
 use oxkeeper_link::Shard;
 use oxkeeper_model::ShardId;
-use oxkeeper_model::placement::Shards;
 use oxkeeper_node::{Node, NodeOptions};
 use oxkeeper_proxy::{Proxy, ProxyOptions, SessionOptions, tree_seed};
 use oxkeeper_store_rocksdb::{BlockCache, RocksOptions, RocksStore};
@@ -49,13 +48,12 @@ async fn serve(config: Config, recorder: PrometheusHandle) -> anyhow::Result<()>
     let pages_listener = listen_for_http(&config).await?;
     let node = Arc::new(start_node(&config, shutdown.clone()).await?);
     let proxy = Arc::new(start_proxy(&config, &node).await?);
-    let tree_shard = tree_shard(&config)?;
     let stopped = CancellationToken::new();
     let pages = http::Pages {
         recorder: recorder.clone(),
         shutdown: shutdown.clone(),
         proxy: Arc::clone(&proxy),
-        node: NodeMetrics::new(&node, shards(&config)?, tree_shard),
+        node: NodeMetrics::new(&node, tree_shard(&node)),
     };
     let startup = Startup {
         client: proxy.address(),
@@ -104,12 +102,8 @@ fn announce(startup: &Startup) {
     );
 }
 
-fn shards(config: &Config) -> anyhow::Result<Shards> {
-    Shards::new(config.shards.u32()).context("there are no shards")
-}
-
-fn tree_shard(config: &Config) -> anyhow::Result<ShardId> {
-    Ok(shards(config)?.place(TREE_PARTITION_KEY))
+fn tree_shard(node: &Node) -> ShardId {
+    node.shards().place(TREE_PARTITION_KEY)
 }
 
 /// A shard that stops by itself takes the process down: a supervisor starts it again, and the log is replayed.
@@ -139,7 +133,7 @@ async fn start_node(config: &Config, shutdown: CancellationToken) -> anyhow::Res
 
 async fn start_proxy(config: &Config, node: &Node) -> anyhow::Result<Proxy> {
     let shard: Arc<dyn Shard> = node
-        .shard(tree_shard(config)?)
+        .shard(tree_shard(node))
         .context("the tree's shard is not on this node")?;
     let address = resolve(&config.client_address, config.client_port, "client-address").await?;
     let options = ProxyOptions {

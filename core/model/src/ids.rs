@@ -1,6 +1,9 @@
 //! Newtypes for every id and counter, so that none is passed for another.
 
 use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -78,6 +81,47 @@ pub struct Position {
     /// After the command that took it; 0 before the first.
     pub digest: Digest,
 }
+
+macro_rules! uuid {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub [u8; 16]);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:032x}", u128::from_be_bytes(self.0))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NotAUuid;
+
+            fn from_str(text: &str) -> Result<Self, NotAUuid> {
+                let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+                if text.len() != 32 || !text.bytes().all(is_hex) {
+                    return Err(NotAUuid);
+                }
+                let number = u128::from_str_radix(text, 16).map_err(|_| NotAUuid)?;
+                Ok(Self(number.to_be_bytes()))
+            }
+        }
+    };
+}
+
+uuid!(
+    /// A shard for ever, whatever its id and whoever holds it.
+    ShardUuid
+);
+uuid!(
+    /// A cluster for ever. Members of another are refused.
+    ClusterUuid
+);
+
+/// Sixteen bytes are written as 32 small hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("not 32 small hexadecimal digits")]
+pub struct NotAUuid;
 
 /// A session: unique over the cluster and for ever, never 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -13,6 +13,7 @@ mod change;
 mod command;
 mod ids;
 pub mod limits;
+mod manifest;
 mod outcome;
 mod path;
 pub mod placement;
@@ -26,9 +27,10 @@ pub use command::{
     ClientCommand, Command, Create, Entry, Ops, SeedRecord, SessionPassword, SessionWrite, TreeOp,
 };
 pub use ids::{
-    Attachment, Digest, FeatureLevel, NodeId, Nonce, Offset, Position, Revision, SessionId,
-    ShardId, Term, WriteSeq,
+    Attachment, ClusterUuid, Digest, FeatureLevel, NodeId, Nonce, NotAUuid, Offset, Position,
+    Revision, SessionId, ShardId, ShardUuid, Term, WriteSeq,
 };
+pub use manifest::{ManifestError, NodeManifest};
 pub use outcome::{
     CloseOutcome, CommandOutcome, OpError, OpResult, OpResults, Refusal, SessionError,
     SessionGrant, TxnOutcome, WriteOutcome, WriteRefusal,

@@ -5,6 +5,9 @@ use crate::{FeatureLevel, ShardId};
 /// Shards are counted below this, so that one above them fits the upper 15 bits of a session id.
 pub const SHARD_ID_MAX: ShardId = ShardId((1 << 15) - 2);
 
+/// Longest name of a namespace.
+pub const NAMESPACE_BYTES_MAX: usize = 255;
+
 /// The highest feature level that this build knows.
 pub const FEATURE_LEVEL_MAX: FeatureLevel = FeatureLevel(1);
 

@@ -1,6 +1,7 @@
 //! Why a node does not start, and why a shard stops.
 
 use oxkeeper_model::ShardId;
+use oxkeeper_model::placement::ShardsError;
 use oxkeeper_shard::ShardError;
 use oxkeeper_store::StoreError;
 use thiserror::Error;
@@ -19,8 +20,8 @@ pub enum NodeError {
     },
     #[error("cannot start a thread: {0}")]
     Thread(#[source] std::io::Error),
-    #[error("a node needs at least one shard")]
-    NoShards,
+    #[error("the shards of the node: {0}")]
+    Shards(#[from] ShardsError),
 }
 
 /// Why a shard does not start, or has stopped: the shard itself says so, or what is around it.

@@ -1,8 +1,8 @@
-//! The data folder: who owns it, which format it has, and each shard's term.
+//! The data folder: who owns it, what the node is and which shards it holds.
 //!
 //! ```text
 //! LOCK           held by the process that uses the folder
-//! FORMAT         "oxkeeper-data 1\nshards 4\n"
+//! FORMAT         see `NodeManifest`
 //! shard-0/TERM   "oxkeeper-term 1\n17\n"
 //! shard-0/log/   the log
 //! shard-0/store/ the store
@@ -14,16 +14,15 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use oxkeeper_model::ShardId;
+use oxkeeper_model::limits::SHARD_ID_MAX;
+use oxkeeper_model::placement::Shards;
+use oxkeeper_model::{ClusterUuid, ManifestError, NodeId, NodeManifest, ShardId, ShardUuid};
 use thiserror::Error;
 
-use crate::small_file::{
-    body, io_error, make_own_dir, malformed, own_file, read, replace, sync_dir,
-};
+use crate::small_file::{VERSION, io_error, make_own_dir, own_file, read, replace, sync_dir};
 
-const DATA_HEADER: &str = "oxkeeper-data";
-/// Of FORMAT and TERM.
-pub(crate) const VERSION: u32 = 1;
+/// The one namespace of a node that serves alone.
+pub(crate) const NAMESPACE: &str = "default";
 
 /// Why a data folder cannot be used.
 #[derive(Debug, Error)]
@@ -45,42 +44,66 @@ pub enum FolderError {
     Malformed { path: String, reason: &'static str },
     #[error("{path} has format version {version}; this program knows version {VERSION}")]
     UnknownVersion { path: String, version: u32 },
+    #[error("{path} cannot be used: {source}")]
+    Manifest { path: String, source: ManifestError },
     #[error(
         "the data folder {path} has {found} shards and cannot be opened with {asked}; \
          the number of shards is fixed when the folder is made"
     )]
     OtherShards {
         path: String,
-        found: u32,
+        found: usize,
         asked: u32,
     },
+    #[error("the data folder {path} belongs to node {found} and cannot be opened by node {asked}")]
+    OtherNode {
+        path: String,
+        found: NodeId,
+        asked: NodeId,
+    },
+    #[error("a node needs 1 to {most} shards, and not {0}", most = SHARD_ID_MAX.0 + 1)]
+    ShardCount(u32),
+    #[error("no randomness from the system: {0}")]
+    Random(String),
 }
 
 /// A data folder that this process owns until it is dropped.
 #[derive(Debug)]
 pub struct DataFolder {
     path: PathBuf,
+    manifest: NodeManifest,
     _lock: File,
 }
 
 impl DataFolder {
-    /// Makes the folder if there is none, and refuses one that was made for another number of shards.
-    pub fn open(path: &Path, shards: u32) -> Result<Self, FolderError> {
+    /// Makes the folder if there is none, and refuses one that was made for another number of shards
+    /// or by another node.
+    pub fn open(path: &Path, node: NodeId, shards: u32) -> Result<Self, FolderError> {
         make_own_dir(path)?;
         let lock = lock(path)?;
         let format = path.join("FORMAT");
-        match read(&format)? {
-            Some(text) => check_format(path, &format, &text, shards)?,
+        let manifest = match read(&format)? {
+            Some(text) => text.parse().map_err(|source| FolderError::Manifest {
+                path: format.display().to_string(),
+                source,
+            })?,
             None => {
                 check_unused(path)?;
-                let text = format!("{DATA_HEADER} {VERSION}\nshards {shards}\n");
-                replace(&format, &text)?;
+                let manifest = new_manifest(node, shards)?;
+                replace(&format, &manifest.to_string())?;
+                manifest
             }
-        }
+        };
+        check_manifest(path, &manifest, node, shards)?;
         Ok(Self {
             path: path.to_owned(),
+            manifest,
             _lock: lock,
         })
+    }
+
+    pub fn manifest(&self) -> &NodeManifest {
+        &self.manifest
     }
 
     /// Where a shard's files are; made if missing.
@@ -121,19 +144,47 @@ fn check_unused(folder: &Path) -> Result<(), FolderError> {
     Ok(())
 }
 
-fn check_format(folder: &Path, file: &Path, text: &str, asked: u32) -> Result<(), FolderError> {
-    let found = body(file, text, DATA_HEADER)?
-        .strip_prefix("shards ")
-        .and_then(|count| count.trim_end().parse().ok())
-        .ok_or_else(|| malformed(file, "no number of shards"))?;
-    if found == asked {
-        return Ok(());
-    }
-    Err(FolderError::OtherShards {
-        path: folder.display().to_string(),
-        found,
-        asked,
+fn new_manifest(node: NodeId, shards: u32) -> Result<NodeManifest, FolderError> {
+    let uuids = (0..shards).map(|_| random().map(ShardUuid));
+    let uuids = uuids.collect::<Result<Vec<_>, _>>()?;
+    let shards = Shards::found(NAMESPACE, ShardId(0), &uuids)
+        .map_err(|_| FolderError::ShardCount(shards))?;
+    Ok(NodeManifest {
+        cluster: ClusterUuid(random()?),
+        node,
+        shards: shards.iter().cloned().collect(),
     })
+}
+
+fn random() -> Result<[u8; 16], FolderError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| FolderError::Random(error.to_string()))?;
+    Ok(bytes)
+}
+
+fn check_manifest(
+    folder: &Path,
+    manifest: &NodeManifest,
+    node: NodeId,
+    shards: u32,
+) -> Result<(), FolderError> {
+    let path = folder.display().to_string();
+    if manifest.node != node {
+        return Err(FolderError::OtherNode {
+            path,
+            found: manifest.node,
+            asked: node,
+        });
+    }
+    let found = manifest.shards.len();
+    if u32::try_from(found) != Ok(shards) {
+        return Err(FolderError::OtherShards {
+            path,
+            found,
+            asked: shards,
+        });
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -141,7 +192,7 @@ mod tests {
     use super::*;
 
     fn refusal(path: &Path, shards: u32) -> String {
-        DataFolder::open(path, shards)
+        DataFolder::open(path, NodeId(1), shards)
             .expect_err("must be refused")
             .to_string()
     }
@@ -149,21 +200,51 @@ mod tests {
     #[test]
     fn a_folder_has_one_owner_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = DataFolder::open(dir.path(), 1).unwrap();
+        let folder = DataFolder::open(dir.path(), NodeId(1), 1).unwrap();
         assert!(refusal(dir.path(), 1).contains("in use by another process"));
         drop(folder);
-        DataFolder::open(dir.path(), 1).unwrap();
+        DataFolder::open(dir.path(), NodeId(1), 1).unwrap();
     }
 
     #[test]
     fn the_number_of_shards_and_the_version_are_checked() {
         let dir = tempfile::tempdir().unwrap();
-        drop(DataFolder::open(dir.path(), 2).unwrap());
+        drop(DataFolder::open(dir.path(), NodeId(1), 2).unwrap());
         assert!(refusal(dir.path(), 3).contains("has 2 shards and cannot be opened with 3"));
-        fs::write(dir.path().join("FORMAT"), "oxkeeper-data 2\nelse\n").unwrap();
-        assert!(refusal(dir.path(), 2).contains("format version 2; this program knows version 1"));
-        fs::write(dir.path().join("FORMAT"), "").unwrap();
-        assert!(refusal(dir.path(), 2).contains("is not readable"));
+        let other_node = DataFolder::open(dir.path(), NodeId(2), 2).expect_err("refused");
+        assert!(
+            other_node.to_string().contains("belongs to node 1"),
+            "{other_node}"
+        );
+        for (format, expected) in [
+            (
+                "oxkeeper-data 1\nshards 2\n",
+                "version 1, which only early builds",
+            ),
+            (
+                "oxkeeper-data 3\n",
+                "run the version that wrote it, or a later one",
+            ),
+            ("", "does not begin with its name"),
+        ] {
+            fs::write(dir.path().join("FORMAT"), format).unwrap();
+            let refusal = refusal(dir.path(), 2);
+            assert!(refusal.contains(expected), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_new_folder_has_ids_of_its_own_which_stay() {
+        let manifest = |dir: &tempfile::TempDir| {
+            let folder = DataFolder::open(dir.path(), NodeId(1), 2).unwrap();
+            folder.manifest().clone()
+        };
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let made = manifest(&dir);
+        assert_eq!(made, manifest(&dir));
+        assert_ne!(made.shards[0].uuid, made.shards[1].uuid);
+        assert_ne!(made.cluster, manifest(&other).cluster);
+        assert!(refusal(&dir.path().join("none"), 0).contains("and not 0"));
     }
 
     #[test]
@@ -171,7 +252,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
-        let folder = DataFolder::open(&path, 1).unwrap();
+        let folder = DataFolder::open(&path, NodeId(1), 1).unwrap();
         let shard = folder.shard(ShardId(0)).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(&shard)), (0o700, 0o700));

@@ -9,15 +9,15 @@ use std::thread::JoinHandle;
 
 use oxkeeper_link::Shard;
 use oxkeeper_log::{Disk, FileDisk, WalOptions};
-use oxkeeper_model::ShardId;
-use oxkeeper_model::placement::Shards;
+use oxkeeper_model::placement::{ShardDescriptor, Shards};
+use oxkeeper_model::{ShardId, ShardUuid};
 use oxkeeper_shard::ShardStats;
 use oxkeeper_store::{KeyValueStore, StoreError};
 use parking_lot::Mutex;
 use tracing::{error, warn};
 
 use crate::error::{NodeError, ShardFailure};
-use crate::folder::DataFolder;
+use crate::folder::{DataFolder, NAMESPACE};
 use crate::options::NodeOptions;
 use crate::queue::{Item, Queue};
 use crate::startup::{self, StartParts};
@@ -27,7 +27,8 @@ use crate::transport::LocalShard;
 /// A running node. Dropping it ends the shards as they are, as a crash would, but in order:
 /// what is not durable is not answered. [`Node::shutdown`] is the orderly end.
 pub struct Node {
-    shards: Vec<RunningShard>,
+    shards: Shards,
+    running: Vec<RunningShard>,
     /// Held until the threads have ended.
     _folder: Option<DataFolder>,
 }
@@ -56,8 +57,12 @@ impl Node {
         data_dir: &Path,
         mut open_store: impl FnMut(ShardId, &Path) -> Result<S, StoreError>,
     ) -> Result<Self, NodeError> {
-        let folder = DataFolder::open(data_dir, options.shards)?;
-        let parts = |shard| {
+        let folder = DataFolder::open(data_dir, options.node, options.shards)?;
+        let shards = Shards::new(folder.manifest().shards.clone())?;
+        let parts = |shard: &ShardDescriptor| {
+            let ShardDescriptor {
+                id: shard, uuid, ..
+            } = *shard;
             let failed = |failure| NodeError::Shard { shard, failure };
             let path = folder.shard(shard)?;
             let log = path.join("log");
@@ -71,36 +76,46 @@ impl Node {
                 .map_err(|error| failed(ShardFailure::Store(error)))?;
             Ok(StartParts {
                 disk: Arc::new(disk),
-                log_options: log_options(),
+                log_options: log_options(uuid),
                 store,
                 term: Arc::new(TermFile::new(&path)),
             })
         };
-        let mut node = Self::start_with(options, parts)?;
+        let mut node = Self::start_shards(options, shards, parts)?;
         node._folder = Some(folder);
         Ok(node)
     }
 
-    /// Starts all shards from parts that the caller made.
+    /// Starts all shards from parts that the caller made, without a folder: their uuids are all alike.
     pub fn start_with<D: Disk, S: KeyValueStore>(
         options: NodeOptions,
         mut parts: impl FnMut(ShardId) -> Result<StartParts<D, S>, NodeError>,
     ) -> Result<Self, NodeError> {
-        let shards = Shards::new(options.shards).ok_or(NodeError::NoShards)?;
+        let uuids = vec![ShardUuid::default(); options.shards as usize];
+        let shards = Shards::found(NAMESPACE, ShardId(0), &uuids)?;
+        Self::start_shards(options, shards, |shard| parts(shard.id))
+    }
+
+    fn start_shards<D: Disk, S: KeyValueStore>(
+        options: NodeOptions,
+        shards: Shards,
+        mut parts: impl FnMut(&ShardDescriptor) -> Result<StartParts<D, S>, NodeError>,
+    ) -> Result<Self, NodeError> {
         let options = Arc::new(options);
         let mut node = Self {
-            shards: Vec::new(),
+            shards,
+            running: Vec::new(),
             _folder: None,
         };
         let mut started = Vec::new();
         // All at once: each replays its log.
-        for shard in shards.ids() {
+        for shard in node.shards.iter() {
             let parts = parts(shard)?;
             let (running, result) = RunningShard::spawn(shard, Arc::clone(&options), parts)?;
-            node.shards.push(running);
+            node.running.push(running);
             started.push(result);
         }
-        for (shard, result) in shards.ids().zip(started) {
+        for (shard, result) in node.shards.ids().zip(started) {
             let gone = || Err(ShardFailure::Panicked("while it started".to_owned()));
             result
                 .recv()
@@ -108,6 +123,11 @@ impl Node {
                 .map_err(|failure| NodeError::Shard { shard, failure })?;
         }
         Ok(node)
+    }
+
+    /// The shards of the namespace.
+    pub fn shards(&self) -> &Shards {
+        &self.shards
     }
 
     /// A shard that links can be opened to; `None` if there is no such shard.
@@ -131,21 +151,21 @@ impl Node {
     /// The first shard that has stopped by itself, and why. The process should end then.
     pub fn failed(&self) -> Option<(ShardId, &str)> {
         let failure = |running: &'_ RunningShard| running.status.failed.get().is_some();
-        let running = self.shards.iter().find(|running| failure(running))?;
+        let running = self.running.iter().find(|running| failure(running))?;
         Some((running.id, running.status.failed.get()?))
     }
 
     /// Works off what is queued, refuses anything more, makes everything durable in the stores,
     /// closes the links, and returns when all threads have ended. Repeating it does nothing.
     pub fn shutdown(&self) {
-        for running in &self.shards {
+        for running in &self.running {
             running.queue.control(Item::Stop);
         }
         self.join();
     }
 
     fn join(&self) {
-        for running in &self.shards {
+        for running in &self.running {
             for thread in running.threads.lock().drain(..) {
                 // Panics were caught and told inside.
                 let _ = thread.join();
@@ -154,13 +174,13 @@ impl Node {
     }
 
     fn running(&self, shard: ShardId) -> Option<&RunningShard> {
-        self.shards.iter().find(|running| running.id == shard)
+        self.running.iter().find(|running| running.id == shard)
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        for running in &self.shards {
+        for running in &self.running {
             running.queue.abort();
         }
         self.join();
@@ -171,10 +191,11 @@ type Started = Receiver<Result<(), ShardFailure>>;
 
 impl RunningShard {
     fn spawn<D: Disk, S: KeyValueStore>(
-        id: ShardId,
+        descriptor: &ShardDescriptor,
         options: Arc<NodeOptions>,
         parts: StartParts<D, S>,
     ) -> Result<(Self, Started), NodeError> {
+        let id = descriptor.id;
         let queue = Arc::new(Queue::new(
             options.queue_requests_max,
             options.queue_bytes_max,
@@ -183,7 +204,8 @@ impl RunningShard {
         let (started, result) = sync_channel(1);
         let thread = {
             let (queue, status) = (Arc::clone(&queue), Arc::clone(&status));
-            let life = move || live(id, &options, &queue, &status, parts, &started);
+            let descriptor = descriptor.clone();
+            let life = move || live(&descriptor, &options, &queue, &status, parts, &started);
             let name = format!("shard-{id}");
             std::thread::Builder::new()
                 .name(name)
@@ -205,8 +227,9 @@ impl RunningShard {
 
 /// The log holds little more than what two checkpoints cover, so that its reserved space is small
 /// beside the data.
-fn log_options() -> WalOptions {
+fn log_options(shard: ShardUuid) -> WalOptions {
     WalOptions {
+        uuid: shard.0,
         segment_bytes: 32 << 20,
         recycle_segments: 2,
         ..WalOptions::default()
@@ -215,14 +238,15 @@ fn log_options() -> WalOptions {
 
 /// A shard thread from start to end. Whatever ends it, its links are closed.
 fn live<D: Disk, S: KeyValueStore>(
-    id: ShardId,
+    descriptor: &ShardDescriptor,
     options: &Arc<NodeOptions>,
     queue: &Arc<Queue>,
     status: &Status,
     parts: StartParts<D, S>,
     started: &SyncSender<Result<(), ShardFailure>>,
 ) {
-    let opened = startup::open(id, options, queue, &status.stats, parts);
+    let id = descriptor.id;
+    let opened = startup::open(descriptor, options, queue, &status.stats, parts);
     let mut driver = match opened {
         Ok(driver) => driver,
         Err(error) => {

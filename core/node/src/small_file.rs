@@ -6,7 +6,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-use crate::folder::{FolderError, VERSION};
+use crate::folder::FolderError;
+
+/// Of TERM.
+pub(crate) const VERSION: u32 = 1;
 
 pub(crate) fn read(path: &Path) -> Result<Option<String>, FolderError> {
     match fs::read_to_string(path) {

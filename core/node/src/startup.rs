@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use oxkeeper_log::{Disk, WalOptions};
-use oxkeeper_model::ShardId;
+use oxkeeper_model::placement::ShardDescriptor;
 use oxkeeper_shard::{Shard, ShardOptions, ShardParts, ShardStats, TermStore};
 use oxkeeper_store::KeyValueStore;
 use tracing::{info, warn};
@@ -25,14 +25,15 @@ pub struct StartParts<D: Disk, S: KeyValueStore> {
 
 /// A shard that serves when this returns.
 pub(crate) fn open<D: Disk, S: KeyValueStore>(
-    id: ShardId,
+    descriptor: &ShardDescriptor,
     options: &NodeOptions,
     queue: &Arc<Queue>,
     stats: &Arc<ShardStats>,
     parts: StartParts<D, S>,
 ) -> Result<Driver<D, S>, ShardFailure> {
     let clock = Clock::start();
-    let options = shard_options(id, options)?;
+    let id = descriptor.id;
+    let options = shard_options(descriptor, options)?;
     let parts = ShardParts {
         disk: parts.disk,
         log_options: parts.log_options,
@@ -63,12 +64,15 @@ pub(crate) fn open<D: Disk, S: KeyValueStore>(
     Ok(driver)
 }
 
-fn shard_options(shard: ShardId, options: &NodeOptions) -> Result<ShardOptions, ShardFailure> {
+fn shard_options(
+    shard: &ShardDescriptor,
+    options: &NodeOptions,
+) -> Result<ShardOptions, ShardFailure> {
     let mut genesis_secret = [0; 32];
     getrandom::fill(&mut genesis_secret)
         .map_err(|error| ShardFailure::Random(error.to_string()))?;
     Ok(ShardOptions {
-        shard,
+        shard: shard.clone(),
         node: options.node,
         genesis_secret,
         seed: options.seed.clone(),

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use oxkeeper_model::Term;
 use oxkeeper_shard::{TermError, TermStore};
 
-use crate::folder::{FolderError, VERSION};
-use crate::small_file::{body, malformed, read, replace};
+use crate::folder::FolderError;
+use crate::small_file::{VERSION, body, malformed, read, replace};
 
 const HEADER: &str = "oxkeeper-term";
 

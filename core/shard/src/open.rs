@@ -30,7 +30,7 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
         now: Now,
     ) -> Result<Self, ShardError> {
         let term = parts.term.load()?;
-        let state = ShardState::open(options.shard, parts.store)?;
+        let state = ShardState::open(options.shard.id, parts.store)?;
         let (log, log_cut) = Wal::open(parts.disk, parts.log_options)?;
         let last = check_log(&log, state.applied())?;
         let elapsed = Elapsed::new(last_times(&log, last.offset, &state)?, now);

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use oxkeeper_log::{Disk, WalOptions};
-use oxkeeper_model::{NodeId, SeedRecord, ShardId};
+use oxkeeper_model::placement::ShardDescriptor;
+use oxkeeper_model::{NodeId, SeedRecord};
 use oxkeeper_store::KeyValueStore;
 
 use crate::stats::ShardStats;
@@ -12,7 +13,7 @@ use crate::term::TermStore;
 /// Options of a shard on one node.
 #[derive(Clone, Debug)]
 pub struct ShardOptions {
-    pub shard: ShardId,
+    pub shard: ShardDescriptor,
     /// This node's id in the ensembles.
     pub node: NodeId,
     /// The secret of a new shard, random; one that has a secret keeps its own.

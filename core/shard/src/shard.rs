@@ -149,7 +149,7 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
     }
 
     pub fn id(&self) -> ShardId {
-        self.options.shard
+        self.options.shard.id
     }
 
     pub fn node(&self) -> NodeId {

@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use oxkeeper_link::contract::{create, seed};
 use oxkeeper_link::{Event, Request, Token};
 use oxkeeper_log::{MemoryDisk, WalOptions};
+use oxkeeper_model::placement::ShardDescriptor;
 use oxkeeper_model::{
     Attachment, ClientCommand, CommandOutcome, Lifetime, NodeId, Nonce, SessionGrant, SessionWrite,
-    ShardId, Term, TreeOp, WriteSeq,
+    ShardId, ShardUuid, Term, TreeOp, WriteSeq,
 };
 use oxkeeper_shard::{
     Input, LinkId, MemoryTerm, Now, Operation, OperationKind, Output, Shard, ShardError,
@@ -34,7 +35,7 @@ pub(crate) struct Machine {
 
 pub(crate) fn options() -> ShardOptions {
     ShardOptions {
-        shard: ShardId(0),
+        shard: ShardDescriptor::whole("default", ShardId(0), ShardUuid::default()),
         node: ME,
         genesis_secret: [7; 32],
         seed: seed(),
