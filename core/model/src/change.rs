@@ -1,9 +1,11 @@
 //! What a transaction changed, in the form that caches and watches need.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::{Acl, Digest, Path, Position, Revision, SessionId, SharedHead};
+use crate::{Acl, Digest, Path, Position, Revision, SessionEnd, SessionId, SharedHead};
 
 /// All changes of one revision, in the order of the operations. Empty for a failed transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +17,9 @@ pub struct ChangeSet {
     pub parents: Parents,
     /// The session that ended with this revision.
     pub session_ended: Option<SessionId>,
+    /// What went with it, if that is too much to be listed in `changes` and `parents`, which are
+    /// then empty.
+    pub end: Option<Arc<SessionEnd>>,
     /// Of the shard's history after this revision.
     pub digest: Digest,
 }
@@ -27,6 +32,7 @@ impl ChangeSet {
             changes: Changes::new(),
             parents: Parents::new(),
             session_ended: None,
+            end: None,
             digest: Digest::default(),
         }
     }
@@ -63,6 +69,9 @@ pub enum ChangeKind {
     ValueSet,
     AclSet,
     Deleted,
+    /// The shard itself rewrote the value: it keeps statistics there. No revision, time or version
+    /// of the record moves, and no watch hears of it.
+    Recounted,
 }
 
 /// The value after a change, as far as it is carried along.

@@ -19,6 +19,7 @@ mod path;
 pub mod placement;
 mod query;
 mod record;
+mod session_end;
 mod time;
 
 pub use acl::{Acl, AclEntry, Identities, Identity, Permission, SUPER_SCHEME, permits};
@@ -38,4 +39,5 @@ pub use outcome::{
 pub use path::{Path, name_of, parent_of};
 pub use query::{Answer, ChildNames, Fetched, Query};
 pub use record::{Children, Head, Lifetime, NativeFields, Record, SharedHead};
+pub use session_end::{EndedParent, EndedRecord, SessionEnd};
 pub use time::Now;

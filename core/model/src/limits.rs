@@ -20,9 +20,20 @@ pub const CHANGED_VALUE_BYTES_MAX: usize = 4096;
 /// Change sets a shard keeps for links that resume.
 pub const CHANGE_HISTORY_MAX: usize = 4096;
 
-/// Outcomes a shard keeps per session until they are acknowledged. A session with more writes
-/// in flight is refused the next one, so proxies keep below it.
-pub const UNACKNOWLEDGED_OUTCOMES_MAX: usize = 1024;
+/// Outcomes a shard keeps per session until they are acknowledged. The next write of a session that
+/// has so many waits before the log; so proxies keep below it.
+pub const KEPT_OUTCOMES_MAX: usize = 1024;
+
+/// Memory of the outcomes a shard keeps per session. From there on its next write waits, so that they
+/// take as much and one more transaction's at most.
+pub const KEPT_OUTCOME_BYTES_MAX: usize = 4 << 20;
+
+/// A session's end that takes away more records does not list them as changes, and deletes their rows
+/// bit by bit. Replicas must agree on it.
+pub const END_LISTED_RECORDS_MAX: u64 = 1024;
+
+/// Records of ended sessions whose rows one entry deletes. Replicas must agree on it.
+pub const SWEPT_RECORDS_MAX: usize = 256;
 
 /// Commands in one log entry.
 pub const ENTRY_COMMANDS_MAX: usize = 1024;

@@ -68,13 +68,15 @@ fn shard_options(
     shard: &ShardDescriptor,
     options: &NodeOptions,
 ) -> Result<ShardOptions, ShardFailure> {
-    let mut genesis_secret = [0; 32];
+    let (mut genesis_secret, mut hash_key) = ([0; 32], [0; 8]);
     getrandom::fill(&mut genesis_secret)
+        .and_then(|()| getrandom::fill(&mut hash_key))
         .map_err(|error| ShardFailure::Random(error.to_string()))?;
     Ok(ShardOptions {
         shard: shard.clone(),
         node: options.node,
         genesis_secret,
+        hash_key: u64::from_ne_bytes(hash_key),
         seed: options.seed.clone(),
         session_tick_ms: options.session_tick_ms,
         reap_interval_ms: options.reap_interval_ms,

@@ -169,7 +169,11 @@ fn change_set_bytes(set: &ChangeSet) -> usize {
         .parents
         .iter()
         .map(|(path, _)| CHANGE_BYTES + path.len());
-    CHANGE_SET_BYTES + changes.sum::<usize>() + parents.sum::<usize>()
+    // Of a large end all records weigh what the longest of their kind may: nobody walks through them.
+    let ended = set.end.as_ref();
+    let ended = ended.map_or(0, |end| end.records.len() + end.parents.len());
+    let listed = changes.sum::<usize>() + parents.sum::<usize>();
+    CHANGE_SET_BYTES + listed + ended * CHANGE_BYTES
 }
 
 #[cfg(test)]

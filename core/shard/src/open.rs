@@ -7,7 +7,7 @@ use oxkeeper_format as log_format;
 use oxkeeper_log::{Disk, Wal};
 use oxkeeper_model::{Now, Offset};
 use oxkeeper_replication::{LogEnd, Recovered, Replica};
-use oxkeeper_state::ShardState;
+use oxkeeper_state::{HashKey, ShardState};
 use oxkeeper_store::KeyValueStore;
 
 use crate::batch::Batch;
@@ -30,7 +30,8 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
         now: Now,
     ) -> Result<Self, ShardError> {
         let term = parts.term.load()?;
-        let state = ShardState::open(options.shard.id, parts.store)?;
+        let hash_key = HashKey(options.hash_key);
+        let state = ShardState::open(options.shard.id, parts.store, hash_key)?;
         let (log, log_cut) = Wal::open(parts.disk, parts.log_options)?;
         let last = check_log(&log, state.applied())?;
         let elapsed = Elapsed::new(last_times(&log, last.offset, &state)?, now);

@@ -18,6 +18,8 @@ pub struct ShardOptions {
     pub node: NodeId,
     /// The secret of a new shard, random; one that has a secret keeps its own.
     pub genesis_secret: [u8; 32],
+    /// The key of maps whose keys clients choose: random, another one at each start.
+    pub hash_key: u64,
     /// Records that a new shard starts with.
     pub seed: Vec<SeedRecord>,
     /// Sessions expire at multiples of this, never before their timeout. Milliseconds, not 0.

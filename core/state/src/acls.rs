@@ -1,15 +1,22 @@
 //! The interned access lists of a shard: records with equal lists share one, in memory and on disk.
 //!
-//! How many records have a list is counted, so that a list nobody has is forgotten.
+//! How many records have a list is counted, so that a list nobody has is forgotten. A list may have
+//! 10,000s of entries: its content is hashed once, when it comes in; from then on it is known by its
+//! place in memory.
 
 use std::sync::Arc;
 
-use oxkeeper_model::Acl;
+use oxkeeper_model::{Acl, AclEntry};
 use rustc_hash::{FxHashMap, FxHashSet};
+use smallvec::SmallVec;
+
+use crate::hash::HashKey;
 
 #[derive(Debug)]
 struct Interned {
     acl: Acl,
+    /// Of its content.
+    hash: u64,
     /// Records that have the list. Invariant: equals the heads that name it.
     references: u64,
 }
@@ -17,19 +24,42 @@ struct Interned {
 /// Numbers are given in apply order and never reused, so that replicas agree on them.
 #[derive(Debug, Default)]
 pub(crate) struct AclTable {
+    hash_key: HashKey,
     by_id: FxHashMap<u64, Interned>,
-    ids: FxHashMap<Acl, u64>,
+    /// By the place of the shared list.
+    by_place: FxHashMap<usize, u64>,
+    /// By the hash of their content; those of other lists with the same hash too.
+    by_hash: FxHashMap<u64, SmallVec<[u64; 1]>>,
     /// Lists whose rows differ from the store's.
     unsaved: FxHashSet<u64>,
     /// The list that was looked up last: most records of a tree have the same.
     last: Option<(Acl, u64)>,
 }
 
+/// Where a list lies.
+fn place(acl: &Acl) -> usize {
+    acl.as_ptr() as usize
+}
+
 impl AclTable {
+    pub(crate) fn new(hash_key: HashKey) -> Self {
+        Self {
+            hash_key,
+            ..Self::default()
+        }
+    }
+
     /// Puts back a list that was stored.
     pub(crate) fn restore(&mut self, id: u64, acl: Acl, references: u64) {
-        self.ids.insert(acl.clone(), id);
-        self.by_id.insert(id, Interned { acl, references });
+        let hash = self.hash(&acl);
+        self.by_place.insert(place(&acl), id);
+        self.by_hash.entry(hash).or_default().push(id);
+        let interned = Interned {
+            acl,
+            hash,
+            references,
+        };
+        self.by_id.insert(id, interned);
     }
 
     pub(crate) fn get(&self, id: u64) -> Option<Acl> {
@@ -43,10 +73,9 @@ impl AclTable {
         {
             return last.clone();
         }
-        self.ids
-            .get_key_value(acl)
-            .map_or(acl, |(shared, _)| shared)
-            .clone()
+        self.find(acl)
+            .and_then(|id| self.get(id))
+            .unwrap_or_else(|| acl.clone())
     }
 
     /// The number of a list that some record has.
@@ -56,7 +85,21 @@ impl AclTable {
         {
             return Some(*id);
         }
-        self.ids.get(acl).copied()
+        self.by_place
+            .get(&place(acl))
+            .copied()
+            .or_else(|| self.find(acl))
+    }
+
+    /// By its content.
+    fn find(&self, acl: &Acl) -> Option<u64> {
+        let same = self.by_hash.get(&self.hash(acl))?;
+        let is_it = |id: &&u64| {
+            self.by_id
+                .get(id)
+                .is_some_and(|interned| interned.acl == *acl)
+        };
+        same.iter().find(is_it).copied()
     }
 
     /// One more record has `acl`. Takes a number from `next_id` if the list is new.
@@ -86,10 +129,22 @@ impl AclTable {
         };
         interned.references -= 1;
         if interned.references == 0 {
-            self.by_id.remove(&id);
-            self.ids.remove(acl);
-            self.last = None;
+            self.forget(id);
         }
+    }
+
+    fn forget(&mut self, id: u64) {
+        let Some(Interned { acl, hash, .. }) = self.by_id.remove(&id) else {
+            return;
+        };
+        self.by_place.remove(&place(&acl));
+        if let Some(same) = self.by_hash.get_mut(&hash) {
+            same.retain(|each| *each != id);
+            if same.is_empty() {
+                self.by_hash.remove(&hash);
+            }
+        }
+        self.last = None;
     }
 
     /// Lists to store, `None` for those to delete; they count as stored from now on.
@@ -108,5 +163,75 @@ impl AclTable {
         self.by_id
             .values()
             .map(|interned| (&interned.acl, interned.references))
+    }
+
+    /// Of the content, under the shard's key: clients choose it.
+    fn hash(&self, acl: &[AclEntry]) -> u64 {
+        use std::hash::{BuildHasher, Hash};
+        let mut hasher = self.hash_key.build_hasher();
+        acl.hash(&mut hasher);
+        std::hash::Hasher::finish(&hasher)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(entries: usize, name: &str) -> Acl {
+        let entry = |number| AclEntry {
+            permissions: 31,
+            scheme: "digest".into(),
+            id: format!("{name}{number}").into(),
+        };
+        (0..entries).map(entry).collect()
+    }
+
+    #[test]
+    fn equal_lists_share_one_number_until_nobody_has_them() {
+        let mut table = AclTable::new(HashKey(7));
+        let (mut next, acl) = (u64::from(u32::MAX), list(3, "a"));
+        table.retain(&acl, &mut next);
+        table.retain(&table.shared(&list(3, "a")), &mut next);
+        table.retain(&list(3, "b"), &mut next);
+        assert_eq!(table.id(&list(3, "a")), Some(u64::from(u32::MAX)));
+        assert_eq!(
+            table.id(&list(3, "b")),
+            Some(1 << 32),
+            "numbers do not wrap at 32 bits"
+        );
+        assert!(Arc::ptr_eq(&table.shared(&list(3, "a")), &acl));
+        table.release(&list(3, "a"));
+        assert!(table.id(&acl).is_some());
+        table.release(&acl);
+        assert_eq!((table.id(&acl), table.id(&list(3, "a"))), (None, None));
+        table.retain(&acl, &mut next);
+        assert_eq!(table.id(&acl), Some((1 << 32) + 1), "never reused");
+        assert_eq!(table.take_unsaved().len(), 3);
+    }
+
+    #[test]
+    fn a_shared_list_is_found_without_looking_at_its_entries() {
+        let mut table = AclTable::new(HashKey(7));
+        let (mut next, long, other) = (0, list(50_000, "a"), list(1, "b"));
+        table.retain(&long, &mut next);
+        table.retain(&other, &mut next);
+        // As many looks as entries: the square of them would take minutes.
+        for _ in 0..50_000 {
+            assert_eq!((table.id(&long), table.id(&other)), (Some(0), Some(1)));
+        }
+    }
+
+    #[test]
+    fn empty_lists_are_one() {
+        let mut table = AclTable::new(HashKey(7));
+        let mut next = 0;
+        let (a, b): (Acl, Acl) = ([].into(), [].into());
+        table.retain(&a, &mut next);
+        table.retain(&b, &mut next);
+        assert_eq!((table.id(&a), table.id(&b), next), (Some(0), Some(0), 1));
+        table.release(&b);
+        table.release(&a);
+        assert_eq!(table.id(&a), None);
     }
 }

@@ -12,6 +12,7 @@
 //! | 6 | 1 | session (u64 BE) | a session |
 //! | 7 | 1 | | what the shard is as of its applied offset |
 //! | 8 | 1 | | the applied offset that the rows of kinds 3 and 6 belong to |
+//! | 9 | 2 | session (u64 BE) | the revision at which a session ended that still has rows of kind 4 |
 //!
 //! Depth is the number of `/` in the path. It comes first so that the direct children of a path
 //! are one contiguous range, sorted by name, without their descendants in between.
@@ -28,6 +29,7 @@ pub const REAP: u8 = 5;
 pub const SESSION: u8 = 6;
 pub const META: u8 = 7;
 pub const CHECKPOINT: u8 = 8;
+pub const GRAVE: u8 = 9;
 
 /// A path with more `/` than this has no key.
 pub const DEPTH_MAX: usize = u16::MAX as usize;
@@ -127,6 +129,12 @@ pub fn session(out: &mut Vec<u8>, session: SessionId) {
     out.extend_from_slice(&session.0.to_be_bytes());
 }
 
+pub fn grave(out: &mut Vec<u8>, session: SessionId) {
+    self::session(out, session);
+    out[0] = GRAVE;
+}
+
+/// The session in a key of a session or a grave.
 pub fn session_of(key: &[u8]) -> Option<SessionId> {
     Some(SessionId(i64::from_be_bytes(
         key.get(1..)?.try_into().ok()?,
@@ -159,6 +167,8 @@ mod tests {
         assert_eq!(key, b"\x05/c");
         session(&mut key, SessionId(1));
         assert_eq!(key, b"\x06\0\0\0\0\0\0\0\x01");
+        grave(&mut key, SessionId(1));
+        assert_eq!(key, b"\x09\0\0\0\0\0\0\0\x01");
         assert_eq!([META, CHECKPOINT], [7, 8]);
     }
 
@@ -194,6 +204,8 @@ mod tests {
             reap(&mut key, &path);
             prop_assert_eq!(reap_of(&key), Some(&*path));
             session(&mut key, SessionId(id));
+            prop_assert_eq!(session_of(&key), Some(SessionId(id)));
+            grave(&mut key, SessionId(id));
             prop_assert_eq!(session_of(&key), Some(SessionId(id)));
         }
 

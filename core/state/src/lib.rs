@@ -7,11 +7,18 @@
 //! [`keys`] is the schema of the store.
 
 mod acls;
+mod graves;
+mod hash;
 pub mod keys;
+mod preparation;
+mod quota;
 mod records;
 mod rows;
 mod sessions;
 mod state;
 
+pub use hash::HashKey;
 pub use rows::RowError;
-pub use state::{Applied, Checkpoint, SessionView, ShardState, StateError};
+pub use state::{
+    Applied, Checkpoint, FrozenRows, FrozenState, SessionView, ShardState, StateError,
+};

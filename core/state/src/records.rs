@@ -5,17 +5,19 @@
 //! once, whatever happened to it in between. A transaction of several operations keeps a journal
 //! while it runs, so that a failure puts back exactly what was there.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use oxkeeper_model::{Acl, Head, Path, Revision, SessionId, SharedHead};
-use rustc_hash::FxHashMap;
+use oxkeeper_model::{Acl, Head, Path, Revision, SessionEnd, SessionId, SharedHead};
 
 use crate::StateError;
 use crate::acls::AclTable;
+use crate::graves::Graves;
+use crate::hash::{HashKey, KeyedMap};
 use crate::keys;
 use crate::rows::{Counters, Meta, ValuePlace, decode_head, encode_head, value_place};
-use oxkeeper_store::{KeyValueStore, WriteBatch};
+use oxkeeper_store::{RowReader, WriteBatch};
 
 /// Heads that stay in memory between entries. About 300 bytes each.
 pub(crate) const CACHED_HEADS_MAX: usize = 32_768;
@@ -27,8 +29,10 @@ pub(crate) struct SlotId(u32);
 #[derive(Debug)]
 struct Slot {
     path: Path,
-    /// `None`: deleted by the entry that is being applied, or the slot is free.
+    /// `None`: deleted by the entry that is being applied, or dead, or the slot is free.
     head: Option<SharedHead>,
+    /// The stored head of a record that went with its session, until this entry overwrites the row.
+    dead: Option<Box<Head>>,
     /// Index in `touched`; `None`: as in the store.
     touched: Option<u32>,
     /// Used since the last eviction.
@@ -93,12 +97,16 @@ struct Mark {
 pub(crate) struct Records {
     slots: Vec<Slot>,
     free: Vec<SlotId>,
-    by_path: FxHashMap<Path, SlotId>,
+    by_path: KeyedMap<Path, SlotId>,
+    /// Slots with a dead head; the entry's end frees them, unless it wrote them.
+    dead: Vec<SlotId>,
     touched: Vec<Touched>,
     journal: Vec<Undo>,
     journaling: bool,
     mark: Mark,
     index_changes: Vec<IndexChange>,
+    /// Changes of slots so far, those that were taken back too.
+    mutations: u64,
     pub(crate) counters: Counters,
     /// Puts so far; the next one's version id.
     pub(crate) puts: u64,
@@ -106,8 +114,9 @@ pub(crate) struct Records {
 }
 
 impl Records {
-    pub(crate) fn new(meta: &Meta) -> Self {
+    pub(crate) fn new(meta: &Meta, hash_key: HashKey) -> Self {
         Self {
+            by_path: KeyedMap::with_hasher(hash_key),
             counters: meta.counters,
             puts: meta.puts,
             ..Self::default()
@@ -124,8 +133,7 @@ impl Records {
     /// Finds a record, in memory or in the store.
     pub(crate) fn find(
         &mut self,
-        store: &impl KeyValueStore,
-        acls: &AclTable,
+        rows: Rows<'_, impl RowReader>,
         path: &str,
     ) -> Result<Option<SlotId>, StateError> {
         if let Some(&slot) = self.by_path.get(path) {
@@ -133,17 +141,23 @@ impl Records {
             found.used = true;
             return Ok(found.head.is_some().then_some(slot));
         }
-        keys::head(&mut self.key, path);
-        let Some(head) = load(store, acls, &self.key)? else {
-            return Ok(None);
-        };
-        Ok(Some(self.add_slot(Path::from(path), Some(head.into()))))
+        Ok(match rows.load(path, &mut self.key)? {
+            Found::Nothing => None,
+            Found::Dead(head) => {
+                let slot = self.add_slot(path.into(), None);
+                self.slots[slot.0 as usize].dead = Some(head.into());
+                self.dead.push(slot);
+                None
+            }
+            Found::Record(head) => Some(self.add_slot(path.into(), Some(head.into()))),
+        })
     }
 
     fn add_slot(&mut self, path: Path, head: Option<SharedHead>) -> SlotId {
         let content = Slot {
             path: path.clone(),
             head,
+            dead: None,
             touched: None,
             used: true,
             children_moved: Revision(0),
@@ -174,6 +188,34 @@ impl Records {
     /// The head, if the record is in memory; for reads between entries.
     pub(crate) fn cached(&self, path: &str) -> Option<&SharedHead> {
         self.by_path.get(path).and_then(|&slot| self.head(slot))
+    }
+
+    /// What is in memory of a path, in the midst of an entry: `Some(None)` is a record that is gone.
+    pub(crate) fn peek(&self, path: &str) -> Option<Option<&SharedHead>> {
+        let slot = self.by_path.get(path)?;
+        Some(self.head(*slot))
+    }
+
+    /// Whether the row of `path` in the store is not what this entry has made of it.
+    pub(crate) fn is_changed(&self, path: &str) -> bool {
+        let slot = self.by_path.get(path);
+        slot.is_some_and(|slot| self.slots[slot.0 as usize].touched.is_some())
+    }
+
+    /// Heads at and below `path` that this entry changed.
+    pub(crate) fn changed_below<'a>(
+        &'a self,
+        path: &'a str,
+    ) -> impl Iterator<Item = &'a SharedHead> + 'a {
+        let slots = self
+            .touched
+            .iter()
+            .map(|touched| &self.slots[touched.slot.0 as usize]);
+        let below = move |slot: &&Slot| {
+            let rest = slot.path.strip_prefix(path);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        slots.filter(below).filter_map(|slot| slot.head.as_ref())
     }
 
     /// Starts a transaction; only one that may fail halfway needs a journal.
@@ -232,8 +274,14 @@ impl Records {
         is_news
     }
 
+    /// Tells whether anything was changed in between.
+    pub(crate) fn mutations(&self) -> (u64, u64) {
+        (self.mutations, self.puts)
+    }
+
     /// Marks a slot as changed by the entry; returns its index in `touched`.
     fn touch(&mut self, id: SlotId) -> usize {
+        self.mutations += 1;
         let slot = &mut self.slots[id.0 as usize];
         if self.journaling {
             let value = slot
@@ -248,7 +296,8 @@ impl Records {
         if let Some(at) = slot.touched {
             return at as usize;
         }
-        let before = slot.head.as_ref().map(|head| Before {
+        let stored = slot.head.as_deref().or(slot.dead.as_deref());
+        let before = stored.map(|head| Before {
             value_place: value_place(head),
             acl: head.acl.clone(),
         });
@@ -300,6 +349,54 @@ impl Records {
         Some(head)
     }
 
+    /// Takes a session's end in: what is in memory of its records and their parents is brought to
+    /// after it. Looks at no more than the cache holds. Returns the records whose rows this entry
+    /// itself had changed; it deletes them now.
+    pub(crate) fn bury(
+        &mut self,
+        grave: SessionId,
+        ended: Revision,
+        end: &SessionEnd,
+    ) -> Vec<Path> {
+        let mut deleted = Vec::new();
+        for id in self.cached_of(&end.records) {
+            let slot = &mut self.slots[id.0 as usize];
+            let Some(at) = slot.touched else {
+                self.free_slot(id);
+                continue;
+            };
+            slot.head = None;
+            self.touched[at as usize].value = NewValue::Unchanged;
+            deleted.push(slot.path.clone());
+            self.index_changes.push(IndexChange {
+                index: Index::Ephemeral(grave),
+                path: slot.path.clone(),
+                added: false,
+            });
+        }
+        for id in self.cached_of(&end.parents) {
+            let slot = &mut self.slots[id.0 as usize];
+            if let (Some(head), Some(parent)) = (&mut slot.head, end.parents.get(&slot.path)) {
+                parent.follow(Arc::make_mut(head), ended);
+            }
+        }
+        deleted
+    }
+
+    /// Slots of those paths that are in memory.
+    fn cached_of<V>(&self, paths: &BTreeMap<Path, V>) -> Vec<SlotId> {
+        if paths.len() <= self.by_path.len() {
+            let slot = |path| self.by_path.get(path).copied();
+            return paths.keys().filter_map(slot).collect();
+        }
+        let in_use = |slot: &Slot| slot.head.is_some() && paths.contains_key(&slot.path);
+        let slots = self.slots.iter().enumerate();
+        slots
+            .filter(|(_, slot)| in_use(slot))
+            .map(|(at, _)| SlotId(at as u32))
+            .collect()
+    }
+
     /// Counters and index rows of a record that comes or goes.
     fn count(&mut self, slot: SlotId, head: &Head, added: bool) {
         let path = &self.slots[slot.0 as usize].path;
@@ -335,7 +432,7 @@ impl Records {
     /// The record's value.
     pub(crate) fn value(
         &mut self,
-        store: &impl KeyValueStore,
+        store: &impl RowReader,
         slot: SlotId,
     ) -> Result<Option<Bytes>, StateError> {
         let Slot {
@@ -356,10 +453,8 @@ impl Records {
     }
 
     /// Writes everything the entry changed to the batch and starts the next one.
-    pub(crate) fn commit(
-        &mut self,
-        to: &mut Commit<'_, impl KeyValueStore>,
-    ) -> Result<(), StateError> {
+    pub(crate) fn commit(&mut self, to: &mut Commit<'_, impl RowReader>) -> Result<(), StateError> {
+        self.settle_dead(to)?;
         for at in 0..self.touched.len() {
             self.commit_record(at, to)?;
         }
@@ -379,10 +474,34 @@ impl Records {
         Ok(())
     }
 
+    /// Rows that this entry overwrites are no longer their dead owner's. Before any parent is
+    /// written: its row counts the dead that are left.
+    fn settle_dead(&mut self, to: &mut Commit<'_, impl RowReader>) -> Result<(), StateError> {
+        for id in std::mem::take(&mut self.dead) {
+            let slot = &mut self.slots[id.0 as usize];
+            let Some(dead) = slot.dead.take() else {
+                continue;
+            };
+            if slot.touched.is_none() {
+                self.free_slot(id);
+                continue;
+            }
+            let owner = dead
+                .session
+                .ok_or(StateError::Broken("dead without owner"))?;
+            if !to.graves.settle(owner, &slot.path) {
+                return Err(StateError::Broken("a dead record is in no grave"));
+            }
+            keys::ephemeral(&mut self.key, owner, &slot.path);
+            to.batch.delete(&self.key);
+        }
+        Ok(())
+    }
+
     fn commit_record(
         &mut self,
         at: usize,
-        to: &mut Commit<'_, impl KeyValueStore>,
+        to: &mut Commit<'_, impl RowReader>,
     ) -> Result<(), StateError> {
         let Touched {
             slot: id,
@@ -411,7 +530,7 @@ impl Records {
             NewValue::Unchanged => None,
         };
         match &slot.head {
-            Some(head) => to.put_head(&self.key, head, place, value.as_ref())?,
+            Some(head) => to.put_head(&self.key, &slot.path, head, place, value.as_ref())?,
             None if before.is_some() => to.batch.delete(&self.key),
             None => {}
         }
@@ -437,7 +556,7 @@ impl Records {
     fn free_slot(&mut self, id: SlotId) {
         let slot = &mut self.slots[id.0 as usize];
         self.by_path.remove(&slot.path);
-        slot.head = None;
+        (slot.head, slot.dead, slot.touched) = (None, None, None);
         self.free.push(id);
     }
 
@@ -474,6 +593,7 @@ pub(crate) struct Commit<'a, S> {
     pub(crate) store: &'a S,
     pub(crate) batch: &'a mut WriteBatch,
     pub(crate) acls: &'a mut AclTable,
+    pub(crate) graves: &'a mut Graves,
     pub(crate) next_acl_id: &'a mut u64,
 }
 
@@ -494,6 +614,7 @@ impl<S> Commit<'_, S> {
     fn put_head(
         &mut self,
         key: &[u8],
+        path: &str,
         head: &Head,
         place: ValuePlace,
         value: Option<&Bytes>,
@@ -502,6 +623,12 @@ impl<S> Commit<'_, S> {
             .acls
             .id(&head.acl)
             .ok_or(StateError::Broken("unknown access list"))?;
+        let mut with_dead = None;
+        let live = self.graves.stored_live(path, head.children.live);
+        if live != head.children.live {
+            with_dead.insert(head.clone()).children.live = live;
+        }
+        let head = with_dead.as_ref().unwrap_or(head);
         if place != ValuePlace::AfterHead {
             self.batch
                 .put_with(key, |out| encode_head(out, head, acl_id));
@@ -516,22 +643,71 @@ impl<S> Commit<'_, S> {
     }
 }
 
-/// Reads the head at `key` from the store.
-pub(crate) fn load(
-    store: &impl KeyValueStore,
-    acls: &AclTable,
-    key: &[u8],
-) -> Result<Option<Head>, StateError> {
-    let mut head = None;
-    store.get(key, &mut |row| {
-        head = Some(decode_head(row, |id| acls.get(id)).map(|(head, _)| head));
-    })?;
-    Ok(head.transpose()?)
+/// Where records are read from.
+#[derive(Debug)]
+pub(crate) struct Rows<'a, S> {
+    pub(crate) store: &'a S,
+    pub(crate) acls: &'a AclTable,
+    pub(crate) graves: &'a Graves,
+}
+
+impl<S> Clone for Rows<'_, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for Rows<'_, S> {}
+
+pub(crate) fn rows_of<'a, S>(store: &'a S, acls: &'a AclTable, graves: &'a Graves) -> Rows<'a, S> {
+    Rows {
+        store,
+        acls,
+        graves,
+    }
+}
+
+/// What the store has at a path.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Nothing,
+    /// The head of a record that went with its session.
+    Dead(Head),
+    Record(Head),
+}
+
+impl<S: RowReader> Rows<'_, S> {
+    /// Reads what is at `path`; `key` is scratch space.
+    pub(crate) fn load(self, path: &str, key: &mut Vec<u8>) -> Result<Found, StateError> {
+        keys::head(key, path);
+        let mut found = None;
+        self.store.get(key, &mut |row| {
+            found = Some(self.decode(path, row));
+        })?;
+        found.unwrap_or(Ok(Found::Nothing))
+    }
+
+    /// Whether the row of a head is of a record that went with its session. Cheap while there are none.
+    pub(crate) fn is_dead(self, path: &str, row: &[u8]) -> Result<bool, StateError> {
+        Ok(!self.graves.is_empty() && matches!(self.decode(path, row)?, Found::Dead(_)))
+    }
+
+    /// What the row of the head at `path` says.
+    pub(crate) fn decode(self, path: &str, row: &[u8]) -> Result<Found, StateError> {
+        let (mut head, _) = decode_head(row, |id| self.acls.get(id))?;
+        if self.graves.is_dead(&head) {
+            return Ok(Found::Dead(head));
+        }
+        match self.graves.disinter(path, &mut head) {
+            true => Ok(Found::Record(head)),
+            false => Err(StateError::Broken("more children are dead than stored")),
+        }
+    }
 }
 
 /// Reads a record's value from where the store has it; `key` is scratch space.
 pub(crate) fn load_value(
-    store: &impl KeyValueStore,
+    store: &impl RowReader,
     path: &str,
     head: &Head,
     place: ValuePlace,
@@ -555,7 +731,7 @@ pub(crate) fn load_value(
 }
 
 /// Reads the value after the head at `key`.
-fn load_inline(store: &impl KeyValueStore, key: &[u8]) -> Result<Bytes, StateError> {
+fn load_inline(store: &impl RowReader, key: &[u8]) -> Result<Bytes, StateError> {
     let no_acl: Acl = [].into();
     let mut value = None;
     store.get(key, &mut |row| {

@@ -2,18 +2,23 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use oxkeeper_model::{
-    Attachment, Nonce, SessionError, SessionId, SessionPassword, ShardId, WriteRefusal, WriteSeq,
-    limits,
+    Attachment, Head, Nonce, OpResult, SessionError, SessionId, SessionPassword, ShardId,
+    TxnOutcome, WriteRefusal, WriteSeq, limits,
 };
 use rustc_hash::FxHashMap;
 use sha2::Sha256;
 
+use crate::hash::{HashKey, KeyedMap};
 use crate::rows::{Kept, SessionRow};
 
-/// Room for outcomes that a session keeps although it has none.
-const IDLE_OUTCOMES_CAPACITY: usize = 4;
+/// A session keeps room for so many outcomes, whatever it had at times.
+const OUTCOMES_ROOM_KEPT: usize = 16;
+
+/// What a result weighs besides its texts: itself and its head.
+const RESULT_BYTES: usize = size_of::<OpResult>() + size_of::<Head>();
 
 /// Of a session that was just opened.
 const FIRST_ATTACHMENT: Attachment = Attachment(1);
@@ -28,6 +33,8 @@ pub(crate) struct Session {
     last_seq: WriteSeq,
     /// Outcomes that were not acknowledged. Invariant: their numbers grow, up to `last_seq`.
     outcomes: VecDeque<Kept>,
+    /// Memory of `outcomes`, about.
+    outcome_bytes: usize,
     /// Records it owns. Invariant: equals its rows in the ephemeral index.
     pub(crate) ephemerals: u64,
     /// Whether the table has it among the unsaved.
@@ -52,6 +59,7 @@ impl Session {
             timeout_ms,
             last_seq: WriteSeq(0),
             outcomes: VecDeque::new(),
+            outcome_bytes: 0,
             ephemerals: 0,
             unsaved: false,
             stored: false,
@@ -67,10 +75,25 @@ impl Session {
         let done = self
             .outcomes
             .partition_point(|kept| kept.seq <= acknowledged);
-        self.outcomes.drain(..done);
-        if self.outcomes.is_empty() && self.outcomes.capacity() > IDLE_OUTCOMES_CAPACITY * 16 {
-            self.outcomes.shrink_to(IDLE_OUTCOMES_CAPACITY);
+        let freed = self.outcomes.drain(..done).map(|kept| kept_bytes(&kept));
+        self.outcome_bytes -= freed.sum::<usize>();
+        if self.outcomes.len() < self.outcomes.capacity() / 4 {
+            self.outcomes
+                .shrink_to(OUTCOMES_ROOM_KEPT.max(self.outcomes.len() * 2));
         }
+    }
+
+    /// How many more outcomes may be kept. The last one may be larger than the room there is.
+    pub(crate) fn outcome_room(&self) -> usize {
+        match self.outcome_bytes < limits::KEPT_OUTCOME_BYTES_MAX {
+            true => limits::KEPT_OUTCOMES_MAX.saturating_sub(self.outcomes.len()),
+            false => 0,
+        }
+    }
+
+    /// Memory that the session takes, about.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.outcomes.capacity() * size_of::<Kept>() + self.outcome_bytes
     }
 
     fn kept(&self, seq: WriteSeq) -> Option<&Kept> {
@@ -85,27 +108,49 @@ impl Session {
         if let Some(kept) = self.kept(seq) {
             return Admission::Again(kept.clone());
         }
-        let is_next = follows == self.last_seq && seq > self.last_seq;
-        if is_next && self.outcomes.len() < limits::UNACKNOWLEDGED_OUTCOMES_MAX {
-            return Admission::Proceed;
+        match follows == self.last_seq && seq > self.last_seq {
+            true => Admission::Proceed,
+            false => Admission::Refused(WriteRefusal::OutOfSequence {
+                last: self.last_seq,
+            }),
         }
-        Admission::Refused(WriteRefusal::OutOfSequence {
-            last: self.last_seq,
-        })
     }
 }
 
-#[derive(Debug, Default)]
+/// Memory that an outcome takes, about; its heads are shared with others for a while.
+fn kept_bytes(kept: &Kept) -> usize {
+    let result_bytes = |result: &OpResult| match result {
+        OpResult::Created { path, .. } => RESULT_BYTES + path.len(),
+        OpResult::Got { value, .. } => RESULT_BYTES + value.as_ref().map_or(0, Bytes::len),
+        OpResult::ValueSet { .. } | OpResult::AclSet { .. } => RESULT_BYTES,
+        OpResult::Deleted | OpResult::Checked => size_of::<OpResult>(),
+    };
+    match &kept.outcome {
+        TxnOutcome::Applied(results) => results.iter().map(result_bytes).sum(),
+        TxnOutcome::Failed { .. } => 0,
+    }
+}
+
+#[derive(Debug)]
 pub(crate) struct SessionTable {
     live: FxHashMap<SessionId, Session>,
     /// Sessions that were not attached since they were opened, by the nonce of their opening.
-    opened: FxHashMap<Nonce, SessionId>,
+    opened: KeyedMap<Nonce, SessionId>,
     unsaved: Vec<SessionId>,
     /// Sessions that ended and still have a row.
     ended: Vec<SessionId>,
 }
 
 impl SessionTable {
+    pub(crate) fn new(hash_key: HashKey) -> Self {
+        Self {
+            live: FxHashMap::default(),
+            opened: KeyedMap::with_hasher(hash_key),
+            unsaved: Vec::new(),
+            ended: Vec::new(),
+        }
+    }
+
     /// Puts back a session that was stored.
     pub(crate) fn restore(&mut self, id: SessionId, row: SessionRow<Vec<Kept>>) -> bool {
         let consistent = row.outcomes.is_sorted_by(|a, b| a.seq < b.seq)
@@ -118,6 +163,7 @@ impl SessionTable {
             nonce: row.nonce,
             timeout_ms: row.timeout_ms,
             last_seq: row.last_seq,
+            outcome_bytes: row.outcomes.iter().map(kept_bytes).sum(),
             outcomes: row.outcomes.into(),
             ephemerals: row.ephemerals,
             unsaved: false,
@@ -185,7 +231,7 @@ impl SessionTable {
         session.nonce = nonce;
         session.timeout_ms = timeout_ms;
         session.last_seq = WriteSeq(0);
-        session.outcomes = VecDeque::new();
+        (session.outcomes, session.outcome_bytes) = (VecDeque::new(), 0);
         if let Some(opened) = opened {
             self.opened.remove(&opened);
         }
@@ -222,6 +268,7 @@ impl SessionTable {
     pub(crate) fn keep(&mut self, id: SessionId, kept: Kept) {
         if let Some(session) = self.get_mut(id) {
             session.last_seq = kept.seq;
+            session.outcome_bytes += kept_bytes(&kept);
             session.outcomes.push_back(kept);
         }
     }
@@ -254,6 +301,11 @@ impl SessionTable {
 }
 
 impl Session {
+    /// Whether the weight of its outcomes is what they weigh, for the check of invariants.
+    pub(crate) fn is_weighed(&self) -> bool {
+        self.outcome_bytes == self.outcomes.iter().map(kept_bytes).sum::<usize>()
+    }
+
     pub(crate) fn row(&self) -> SessionRow<impl ExactSizeIterator<Item = &Kept> + Clone> {
         SessionRow {
             attachment: self.attachment,

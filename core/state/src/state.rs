@@ -7,12 +7,17 @@
 
 mod apply;
 mod digest;
+pub(crate) mod ends;
+mod frozen;
 mod invariants;
+mod load;
 mod query;
+mod statistics;
 #[cfg(test)]
 mod tests;
 mod tree;
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -23,12 +28,18 @@ use oxkeeper_model::{
 use thiserror::Error;
 
 use self::digest::RecentDigests;
+use self::ends::EndLimits;
+pub use self::frozen::{FrozenRows, FrozenState};
 use crate::acls::AclTable;
+use crate::graves::Graves;
+use crate::hash::HashKey;
 use crate::keys;
-use crate::records::Records;
+use crate::preparation::Preparation;
+use crate::quota::Quotas;
+use crate::records::{Found, Records, Rows, rows_of};
 use crate::rows::{self, Meta, RowError};
-use crate::sessions::SessionTable;
-use oxkeeper_store::{FlushWait, KeyRange, KeyValueStore, StoreError, WriteBatch, get_vec};
+use crate::sessions::{Session, SessionTable};
+use oxkeeper_store::{FlushWait, KeyRange, KeyValueStore, RowReader, StoreError, WriteBatch};
 
 /// Why the shard must stop.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -44,8 +55,6 @@ pub enum StateError {
     NotAtCheckpoint { applied: Offset, checkpoint: Offset },
     #[error("entry {offset} does not follow {applied}")]
     OutOfOrder { offset: Offset, applied: Offset },
-    #[error("the log does not start with a genesis")]
-    NotSeeded,
     #[error("feature level {0} is not known to this build")]
     UnknownLevel(FeatureLevel),
     #[error("the state machine has stopped after an error")]
@@ -98,6 +107,14 @@ pub struct ShardState<S> {
     sessions: SessionTable,
     acls: AclTable,
     records: Records,
+    quotas: Quotas,
+    /// Sessions that ended and still have rows.
+    graves: Graves,
+    /// Sessions whose last row was deleted since the last checkpoint.
+    emptied_graves: Vec<SessionId>,
+    /// Ends that are being made ready.
+    preparations: BTreeMap<SessionId, Preparation>,
+    end_limits: EndLimits,
     /// Reused from entry to entry.
     batch: WriteBatch,
     /// What the digest takes in; reused.
@@ -112,18 +129,15 @@ pub struct ShardState<S> {
 }
 
 impl<S: KeyValueStore> ShardState<S> {
-    /// Loads what is kept in memory. An empty store is a new shard.
-    pub fn open(shard: ShardId, store: S) -> Result<Self, StateError> {
-        let meta = load_meta(&store)?;
-        let mut acls = AclTable::default();
-        let mut sessions = SessionTable::default();
-        scan_rows(&store, keys::ACL, |key, row| {
-            let id = keys::acl_of(key).ok_or(RowError::Malformed("acl"))?;
-            let (references, acl) = rows::decode_acl_row(row)?;
-            acls.restore(id, acl, references);
-            Ok(())
-        })?;
-        scan_rows(&store, keys::SESSION, |key, row| {
+    /// Loads what is kept in memory. An empty store is a new shard. `hash_key` should be random: it
+    /// keeps clients from choosing names that slow the shard's maps down.
+    pub fn open(shard: ShardId, store: S, hash_key: HashKey) -> Result<Self, StateError> {
+        let meta = load::meta(&store)?;
+        let acls = load::acls(&store, hash_key)?;
+        let graves = load::graves(&store)?;
+        let quotas = load::quotas(rows_of(&store, &acls, &graves))?;
+        let mut sessions = SessionTable::new(hash_key);
+        load::scan_rows(&store, &[keys::SESSION], |key, row| {
             let id = keys::session_of(key).ok_or(RowError::Malformed("session"))?;
             match sessions.restore(id, rows::decode_session(row)?) {
                 true => Ok(()),
@@ -133,11 +147,16 @@ impl<S: KeyValueStore> ShardState<S> {
         Ok(Self {
             shard,
             store,
-            records: Records::new(&meta),
+            records: Records::new(&meta, hash_key),
             digests: RecentDigests::new(meta.applied, meta.digest),
             meta,
             sessions,
             acls,
+            quotas,
+            graves,
+            emptied_graves: Vec::new(),
+            preparations: BTreeMap::new(),
+            end_limits: EndLimits::default(),
             batch: WriteBatch::default(),
             digest_input: Vec::new(),
             dirty_bytes: 0,
@@ -240,6 +259,19 @@ impl<S: KeyValueStore> ShardState<S> {
         })
     }
 
+    /// How many more writes of a session may enter the log before it acknowledges outcomes; those
+    /// that are in the log and not applied count too. Beyond that they wait. One of an unknown session
+    /// need not: it is refused.
+    pub fn outcome_room(&self, session: SessionId) -> usize {
+        let session = self.sessions.get(session);
+        session.map_or(limits::KEPT_OUTCOMES_MAX, Session::outcome_room)
+    }
+
+    /// Memory that a session takes, about; with all outcomes that it has not acknowledged.
+    pub fn session_bytes(&self, session: SessionId) -> usize {
+        self.sessions.get(session).map_or(0, Session::memory_bytes)
+    }
+
     pub fn session_count(&self) -> usize {
         self.sessions.len()
     }
@@ -298,6 +330,21 @@ impl<S: KeyValueStore> ShardState<S> {
         self.store.release_flushed();
     }
 
+    /// The state as it is now, to be read on another thread while entries are applied.
+    pub fn freeze(&mut self) -> Result<FrozenRows<S::Frozen>, StateError> {
+        self.check_running()?;
+        // Rows that are kept in memory have to be in the store. It is not flushed: after a crash they
+        // are as they were at the last checkpoint.
+        self.batch.clear();
+        self.batch_unsaved();
+        let frozen = self.write_batch().and_then(|()| self.store.freeze());
+        self.stopped |= frozen.is_err();
+        Ok(FrozenRows {
+            rows: frozen?,
+            position: self.position(),
+        })
+    }
+
     /// Memory that unflushed writes take in the store, about. Zero after a checkpoint was started.
     pub fn dirty_bytes(&self) -> usize {
         self.dirty_bytes
@@ -317,9 +364,25 @@ impl<S: KeyValueStore> ShardState<S> {
     }
 
     fn write_checkpoint(&mut self) -> Result<Checkpoint, StateError> {
+        self.batch.clear();
+        self.batch_unsaved();
+        let applied = self.meta.applied;
+        let batch = &mut self.batch;
+        batch.put_with(&[keys::META], |out| self.meta.encode(out));
+        batch.put(&[keys::CHECKPOINT], &applied.0.to_be_bytes());
+        self.store.write(batch)?;
+        let flush = self.store.start_flush()?;
+        self.dirty_bytes = 0;
+        Ok(Checkpoint {
+            offset: applied,
+            flush,
+        })
+    }
+
+    /// Adds to the batch what is not written with every entry.
+    fn batch_unsaved(&mut self) {
         let batch = &mut self.batch;
         let mut key = Vec::new();
-        batch.clear();
         for (id, row) in self.acls.take_unsaved() {
             keys::acl(&mut key, id);
             match row {
@@ -339,15 +402,14 @@ impl<S: KeyValueStore> ShardState<S> {
                 None => batch.delete(&key),
             }
         });
-        batch.put_with(&[keys::META], |out| self.meta.encode(out));
-        batch.put(&[keys::CHECKPOINT], &self.meta.applied.0.to_be_bytes());
-        self.store.write(batch)?;
-        let flush = self.store.start_flush()?;
-        self.dirty_bytes = 0;
-        Ok(Checkpoint {
-            offset: self.meta.applied,
-            flush,
-        })
+        for session in self.emptied_graves.drain(..) {
+            keys::grave(&mut key, session);
+            batch.delete(&key);
+        }
+        for grave in self.graves.iter() {
+            keys::grave(&mut key, grave.session);
+            batch.put(&key, &grave.ended.0.to_be_bytes());
+        }
     }
 
     fn write_batch(&mut self) -> Result<(), StoreError> {
@@ -360,57 +422,25 @@ impl<S: KeyValueStore> ShardState<S> {
         if let Some(head) = self.records.cached(path) {
             return Ok(Some(head.clone()));
         }
-        let mut key = Vec::new();
-        keys::head(&mut key, path);
-        let head = crate::records::load(&self.store, &self.acls, &key)?;
-        Ok(head.map(SharedHead::from))
+        self.load(path)
     }
-}
 
-fn load_meta(store: &impl KeyValueStore) -> Result<Meta, StateError> {
-    let meta = match get_vec(store, &[keys::META])? {
-        Some(row) => Meta::decode(&row)?,
-        None => Meta::default(),
-    };
-    let checkpoint = match get_vec(store, &[keys::CHECKPOINT])? {
-        Some(row) => {
-            let row = row
-                .try_into()
-                .map_err(|_| RowError::Malformed("checkpoint"))?;
-            Offset(u64::from_be_bytes(row))
+    /// A record's head as the store has it.
+    fn load(&self, path: &str) -> Result<Option<SharedHead>, StateError> {
+        match self.rows().load(path, &mut Vec::new())? {
+            Found::Record(head) => Ok(Some(head.into())),
+            Found::Dead(_) | Found::Nothing => Ok(None),
         }
-        None => Offset(0),
-    };
-    if meta.applied != checkpoint {
-        return Err(StateError::NotAtCheckpoint {
-            applied: meta.applied,
-            checkpoint,
-        });
     }
-    Ok(meta)
-}
 
-/// Visits all rows of a kind until one fails.
-fn scan_rows(
-    store: &impl KeyValueStore,
-    kind: u8,
-    mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), StateError>,
-) -> Result<(), StateError> {
-    let mut result = Ok(());
-    store.scan(&KeyRange::prefix(&[kind]), &mut |key, row| {
-        result = visit(key, row);
-        if result.is_err() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    })?;
-    result
+    fn rows(&self) -> Rows<'_, S> {
+        rows_of(&self.store, &self.acls, &self.graves)
+    }
 }
 
 /// Paths in a range of the reap index, at most `limit`, and whether those are all.
 fn paths_in(
-    store: &impl KeyValueStore,
+    store: &impl RowReader,
     range: &KeyRange,
     limit: usize,
 ) -> Result<(Vec<Path>, bool), StateError> {

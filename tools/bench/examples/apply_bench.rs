@@ -13,7 +13,7 @@ use oxkeeper_model::{
     Identities, Identity, Lifetime, Nonce, Offset, Record, Revision, SeedRecord, SessionId,
     SessionWrite, ShardId, Term, TreeOp, WriteSeq,
 };
-use oxkeeper_state::ShardState;
+use oxkeeper_state::{HashKey, ShardState};
 use oxkeeper_store_rocksdb::{RocksOptions, RocksStore};
 use smallvec::smallvec;
 
@@ -49,7 +49,7 @@ fn thread_cpu_seconds() -> f64 {
 
 fn open(directory: &Path) -> ShardState<RocksStore> {
     let store = RocksStore::open(directory, &RocksOptions::default()).expect("open");
-    ShardState::open(ShardId(0), store).expect("state")
+    ShardState::open(ShardId(0), store, HashKey(1)).expect("state")
 }
 
 impl Bench {

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use oxkeeper_link::{Event, Link, LinkError, Request, Token};
 use oxkeeper_model::{
     AclEntry, Answer, Change, ChangeKind, ChangeSet, CommandOutcome, Now, Query, Revision,
-    SessionError, SessionGrant, SessionId,
+    SessionEnd, SessionError, SessionGrant, SessionId,
 };
 use oxkeeper_wire::EventType;
 use parking_lot::RwLock;
@@ -264,6 +264,9 @@ impl Consumer {
         for change in &set.changes {
             self.fire(front_end, zxid(set.revision), change);
         }
+        if let Some(end) = &set.end {
+            self.fire_end(front_end, zxid(set.revision), end);
+        }
         view.apply(set);
         if let Some(session) = set.session_ended {
             self.session_ended(front_end, view, now_us, session);
@@ -295,19 +298,32 @@ impl Consumer {
             ChangeKind::Created => (NodeEvent::Created, EventType::NodeCreated),
             ChangeKind::Deleted => (NodeEvent::Deleted, EventType::NodeDeleted),
             ChangeKind::ValueSet => (NodeEvent::DataChanged, EventType::NodeDataChanged),
-            ChangeKind::AclSet => return,
+            ChangeKind::AclSet | ChangeKind::Recounted => return,
         };
-        front_end
-            .feed
-            .watches
-            .fire_node(&change.path, node_event, &mut self.fired);
+        let watches = &front_end.feed.watches;
+        watches.fire_node(&change.path, node_event, &mut self.fired);
         self.notify(front_end, zxid, kind, &change.path, &change.head.acl);
         if let (Some(parent), Some(acl)) = (change.path.parent(), &change.parent_acl) {
-            front_end
-                .feed
-                .watches
-                .fire_children(parent, &mut self.fired);
-            self.notify(front_end, zxid, EventType::NodeChildrenChanged, parent, acl);
+            self.fire_children(front_end, zxid, parent, acl);
+        }
+    }
+
+    fn fire_children(&mut self, front_end: &FrontEnd, zxid: i64, path: &str, acl: &[AclEntry]) {
+        let watches = &front_end.feed.watches;
+        watches.fire_children(path, &mut self.fired);
+        self.notify(front_end, zxid, EventType::NodeChildrenChanged, path, acl);
+    }
+
+    /// The events of a session's end that lists no changes.
+    fn fire_end(&mut self, front_end: &FrontEnd, zxid: i64, end: &SessionEnd) {
+        let watches = &front_end.feed.watches;
+        for (path, record) in &end.records {
+            watches.fire_node(path, NodeEvent::Deleted, &mut self.fired);
+            self.notify(front_end, zxid, EventType::NodeDeleted, path, &record.acl);
+            let parent_path = path.parent().unwrap_or_default();
+            if let Some(parent) = end.parents.get(parent_path) {
+                self.fire_children(front_end, zxid, parent_path, &parent.acl);
+            }
         }
     }
 

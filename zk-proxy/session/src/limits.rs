@@ -32,8 +32,7 @@ pub(crate) const DIRECT_WRITES_MAX: usize = 2;
 /// Share of the view's budget that one child list may take; longer lists are read from the shard.
 pub(crate) const CHILD_LIST_BUDGET_SHARE: usize = 4;
 
-const _: () =
-    assert!(CONNECTION_REQUESTS_MAX < oxkeeper_model::limits::UNACKNOWLEDGED_OUTCOMES_MAX);
+const _: () = assert!(CONNECTION_REQUESTS_MAX < oxkeeper_model::limits::KEPT_OUTCOMES_MAX);
 const _: () = assert!(UNSENT_PAUSE_BYTES < UNSENT_STALL_BYTES);
 const _: () = assert!(UNSENT_STALL_BYTES < UNSENT_CLOSE_BYTES);
 const _: () = assert!(CONNECTION_REQUESTS_MAX < OUTSTANDING_REQUESTS_MAX);

@@ -6,13 +6,14 @@
 
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use hashbrown::HashTable;
 use oxkeeper_model::{
     Change, ChangeKind, ChangeSet, ChangedValue, ChildNames, Fetched, Head, Path, Revision,
-    SharedHead,
+    SessionEnd, SharedHead,
 };
 use rustc_hash::FxBuildHasher;
 
@@ -172,7 +173,34 @@ impl View {
         for (path, head) in &set.parents {
             self.follow(path, false, |slot| slot.head = Some(head.clone()));
         }
+        if let Some(end) = &set.end {
+            self.apply_end(end, set.revision);
+        }
         self.evict();
+    }
+
+    /// A session ended that owned much.
+    fn apply_end(&mut self, end: &SessionEnd, revision: Revision) {
+        for path in end.records.keys() {
+            self.forget(path);
+        }
+        for (path, parent) in &end.parents {
+            if let Some(at) = self.place(path) {
+                self.change_slot(at, |slot| {
+                    if let Some(head) = &mut slot.head {
+                        parent.follow(Arc::make_mut(head), revision);
+                    }
+                });
+            }
+        }
+    }
+
+    /// There is no record at `path` any more.
+    fn forget(&mut self, path: &Path) {
+        self.change_children_of_parent(path, false);
+        if let Some(at) = self.place(path) {
+            self.change_slot(at, Slot::clear);
+        }
     }
 
     fn apply_change(&mut self, change: &Change) {
@@ -187,18 +215,13 @@ impl View {
                     slot.children = Some(ChildSet::new());
                 });
             }
-            ChangeKind::ValueSet | ChangeKind::AclSet => {
+            ChangeKind::ValueSet | ChangeKind::AclSet | ChangeKind::Recounted => {
                 self.follow(&change.path, false, |slot| {
                     slot.head = Some(change.head.clone());
                     slot.set_value(&change.value);
                 });
             }
-            ChangeKind::Deleted => {
-                self.change_children_of_parent(&change.path, false);
-                if let Some(at) = self.place(&change.path) {
-                    self.change_slot(at, Slot::clear);
-                }
-            }
+            ChangeKind::Deleted => self.forget(&change.path),
         }
     }
 

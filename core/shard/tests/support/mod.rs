@@ -38,6 +38,7 @@ pub(crate) fn options() -> ShardOptions {
         shard: ShardDescriptor::whole("default", ShardId(0), ShardUuid::default()),
         node: ME,
         genesis_secret: [7; 32],
+        hash_key: 7,
         seed: seed(),
         session_tick_ms: 1_000,
         reap_interval_ms: 60_000,

@@ -1,7 +1,5 @@
 //! Log entries → state: one function per command.
 
-use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use oxkeeper_model::{
@@ -14,10 +12,10 @@ use subtle::ConstantTimeEq;
 use super::tree::{Times, Tree, TreeChanges};
 use super::{Applied, ShardState, StateError, digest, is_due};
 use crate::keys;
-use crate::records::{Commit, Index};
+use crate::records::{Commit, Index, rows_of};
 use crate::rows::Kept;
 use crate::sessions::{Admission, Session, password_of, session_id};
-use oxkeeper_store::{KeyRange, KeyValueStore};
+use oxkeeper_store::KeyValueStore;
 
 impl<S: KeyValueStore> ShardState<S> {
     pub(super) fn apply_entry(
@@ -31,6 +29,11 @@ impl<S: KeyValueStore> ShardState<S> {
         for command in &entry.commands {
             let mut applied = self.apply_command(command)?;
             self.chain_digest(command, &mut applied);
+            if let Some(change) = &applied.change {
+                for preparation in self.preparations.values_mut() {
+                    preparation.follow(change);
+                }
+            }
             out.push(applied);
         }
         self.batch.clear();
@@ -38,6 +41,7 @@ impl<S: KeyValueStore> ShardState<S> {
             store: &self.store,
             batch: &mut self.batch,
             acls: &mut self.acls,
+            graves: &mut self.graves,
             next_acl_id: &mut self.meta.next_acl_id,
         })?;
         let meta = &mut self.meta;
@@ -47,7 +51,11 @@ impl<S: KeyValueStore> ShardState<S> {
         meta.puts = self.records.puts;
         self.digests.push(offset, meta.digest);
         self.batch.put_with(&[keys::META], |out| meta.encode(out));
-        Ok(self.write_batch()?)
+        self.write_batch()?;
+        match self.graves.is_empty() {
+            true => Ok(()),
+            false => self.sweep(),
+        }
     }
 
     /// Takes a command into the digest; the change set carries what the digest is then.
@@ -62,8 +70,8 @@ impl<S: KeyValueStore> ShardState<S> {
     }
 
     fn apply_command(&mut self, command: &Command) -> Result<Applied, StateError> {
-        if !self.is_seeded() && !matches!(command, Command::Genesis { .. } | Command::TermStart) {
-            return Err(StateError::NotSeeded);
+        if let Some(refused) = self.before_genesis(command) {
+            return Ok(refused);
         }
         match command {
             Command::Genesis { secret, seed } => {
@@ -85,6 +93,23 @@ impl<S: KeyValueStore> ShardState<S> {
             }
             Command::Checksum { offset, digest } => Ok(self.compare(*offset, *digest)),
             Command::FeatureLevel { level } => self.raise_level(*level),
+        }
+    }
+
+    /// A shard without its genesis has no sessions and makes none. No well-formed log has such a
+    /// command; one that does may stop no replica for good.
+    fn before_genesis(&self, command: &Command) -> Option<Applied> {
+        if self.is_seeded() {
+            return None;
+        }
+        match command {
+            Command::Client(ClientCommand::OpenSession { .. }) => Some(Applied {
+                change: None,
+                outcome: CommandOutcome::SessionGranted(Err(SessionError::Expired)),
+            }),
+            Command::FeatureLevel { .. } => Some(NOTHING),
+            // These find no session and no record.
+            _ => None,
         }
     }
 
@@ -132,7 +157,7 @@ impl<S: KeyValueStore> ShardState<S> {
         }
     }
 
-    fn take_revision(&mut self) -> Revision {
+    pub(super) fn take_revision(&mut self) -> Revision {
         self.meta.revision = self.meta.revision.next();
         self.meta.revision
     }
@@ -207,7 +232,7 @@ impl<S: KeyValueStore> ShardState<S> {
         self.records.begin(write.ops.len() > 1);
         let mut tree = self.tree(revision);
         let outcome = tree.run(write.session, &write.identities, &write.ops)?;
-        let TreeChanges { changes, parents } = tree.finish();
+        let TreeChanges { changes, parents } = tree.finish()?;
         if let TxnOutcome::Failed { .. } = outcome {
             self.records.roll_back();
             return Ok((ChangeSet::empty(revision), outcome));
@@ -223,11 +248,11 @@ impl<S: KeyValueStore> ShardState<S> {
         ))
     }
 
-    fn tree(&mut self, revision: Revision) -> Tree<'_, S> {
+    pub(super) fn tree(&mut self, revision: Revision) -> Tree<'_, S> {
         Tree::new(
-            &self.store,
+            rows_of(&self.store, &self.acls, &self.graves),
             &mut self.records,
-            &self.acls,
+            &mut self.quotas,
             revision,
             Times {
                 wall_ms: self.meta.wall_ms,
@@ -313,17 +338,19 @@ impl<S: KeyValueStore> ShardState<S> {
         let admission = self
             .sessions
             .admit(session, attachment, (seq, follows), WriteSeq(0));
-        let refusal = match admission {
-            Admission::Proceed => None,
-            Admission::Refused(refusal) => Some(refusal),
-            // The number belongs to a write.
-            Admission::Again(_) => Some(WriteRefusal::OutOfSequence { last: follows }),
-        };
-        let (revision, change, result) = match refusal {
-            Some(refusal) => (self.meta.revision, None, Err(refusal)),
-            None => {
+        let current = self.meta.revision;
+        let (revision, change, result) = match admission {
+            Admission::Proceed => {
                 let change = self.end_session(session)?;
                 (change.revision, Some(Arc::new(change)), Ok(()))
+            }
+            // What was to be done is done: by a close that is sent again here, or by time.
+            Admission::Refused(WriteRefusal::SessionExpired) => (current, None, Ok(())),
+            Admission::Refused(refusal) => (current, None, Err(refusal)),
+            // The number belongs to a write.
+            Admission::Again(_) => {
+                let refusal = WriteRefusal::OutOfSequence { last: follows };
+                (current, None, Err(refusal))
             }
         };
         let outcome = CloseOutcome { revision, result };
@@ -350,63 +377,15 @@ impl<S: KeyValueStore> ShardState<S> {
         })
     }
 
-    /// Ends a session: its records go at one revision, sorted by path, and every parent's children
-    /// with them.
-    fn end_session(&mut self, session: SessionId) -> Result<ChangeSet, StateError> {
-        let revision = self.take_revision();
-        let owned = self
-            .sessions
-            .get(session)
-            .map_or(0, |session| session.ephemerals);
-        let paths = if owned > 0 {
-            self.ephemerals_of(session)?
-        } else {
-            BTreeSet::new()
-        };
-        self.records.begin(false);
-        let mut tree = self.tree(revision);
-        for path in &paths {
-            tree.remove_by_path(path)?;
-        }
-        let TreeChanges { changes, parents } = tree.finish();
-        self.sessions.end(session);
-        Ok(ChangeSet {
-            changes,
-            parents,
-            session_ended: Some(session),
-            ..ChangeSet::empty(revision)
-        })
-    }
-
-    /// Paths of a session's records, in the midst of an entry.
-    fn ephemerals_of(&self, session: SessionId) -> Result<BTreeSet<Path>, StateError> {
-        let mut prefix = Vec::new();
-        keys::ephemeral(&mut prefix, session, "");
-        let mut paths = BTreeSet::new();
-        self.store.scan(&KeyRange::prefix(&prefix), &mut |key, _| {
-            paths.extend(keys::ephemeral_of(key).map(|(_, path)| Path::from(path)));
-            ControlFlow::Continue(())
-        })?;
-        for change in self.records.index_changes() {
-            match change.index {
-                Index::Ephemeral(owner) if owner == session && change.added => {
-                    paths.insert(change.path.clone());
-                }
-                Index::Ephemeral(owner) if owner == session => {
-                    paths.remove(&change.path);
-                }
-                _ => {}
-            }
-        }
-        Ok(paths)
-    }
-
     fn reap(&mut self, path: &Path) -> Result<Applied, StateError> {
         let none = Applied {
             change: None,
             outcome: CommandOutcome::Reaped(false),
         };
-        let Some(slot) = self.records.find(&self.store, &self.acls, path)? else {
+        let Some(slot) = self
+            .records
+            .find(rows_of(&self.store, &self.acls, &self.graves), path)?
+        else {
             return Ok(none);
         };
         let is_due = self
@@ -420,7 +399,7 @@ impl<S: KeyValueStore> ShardState<S> {
         self.records.begin(false);
         let mut tree = self.tree(revision);
         tree.remove_by_path(path)?;
-        let TreeChanges { changes, parents } = tree.finish();
+        let TreeChanges { changes, parents } = tree.finish()?;
         let change = ChangeSet {
             changes,
             parents,

@@ -11,9 +11,9 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use oxkeeper_format::error_code;
 use oxkeeper_model::{
-    AclEntry, Change, ChangeKind, ChangeSet, ClientCommand, CloseOutcome, Command, CommandOutcome,
-    Create, Digest, Head, Lifetime, NativeFields, Offset, SeedRecord, SessionGrant, TreeOp,
-    TxnOutcome, WriteOutcome, WriteRefusal, limits::DIGESTS_KEPT_MAX,
+    AclEntry, Change, ChangeKind, ChangeSet, ChangedValue, ClientCommand, CloseOutcome, Command,
+    CommandOutcome, Create, Digest, Head, Lifetime, NativeFields, Offset, SeedRecord, SessionGrant,
+    TreeOp, TxnOutcome, WriteOutcome, WriteRefusal, limits::DIGESTS_KEPT_MAX,
 };
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -143,6 +143,10 @@ impl Input<'_> {
             self.text(path);
             self.children(head);
         }
+        if let Some(end) = &set.end {
+            let (records, parents) = (end.records.len(), end.parents.len());
+            self.numbers([records as u64, parents as u64, end.fingerprint]);
+        }
     }
 
     fn change(&mut self, change: &Change) {
@@ -151,12 +155,17 @@ impl Input<'_> {
             ChangeKind::ValueSet => 2,
             ChangeKind::AclSet => 3,
             ChangeKind::Deleted => 4,
+            ChangeKind::Recounted => 5,
         };
         self.numbers([kind]);
         self.text(&change.path);
         self.head(&change.head);
         if matches!(change.kind, ChangeKind::Created | ChangeKind::AclSet) {
             self.acl(&change.head.acl);
+        }
+        // No command says what the shard itself has written.
+        if let (ChangeKind::Recounted, ChangedValue::Set(value)) = (change.kind, &change.value) {
+            self.value(value.as_ref());
         }
     }
 

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use oxkeeper_model::{Acl, Head, SessionId, parent_of};
 use rustc_hash::FxHashMap;
 
-use super::{ShardState, StateError, scan_rows};
+use super::{ShardState, StateError, load::scan_rows};
 use crate::keys;
-use crate::records::load_value;
-use crate::rows::{Counters, RowError, ValuePlace, decode_head, value_place};
+use crate::preparation::Preparation;
+use crate::quota::Role;
+use crate::records::{Found, load_value};
+use crate::rows::{Counters, RowError, ValuePlace, value_place};
 use oxkeeper_store::KeyValueStore;
 
 /// What all heads together say.
@@ -20,9 +22,21 @@ struct Census {
     reaped: BTreeSet<String>,
     acls: BTreeMap<usize, u64>,
     value_rows: u64,
+    /// Paths that have limits.
+    limited: BTreeSet<String>,
+    /// Records that went with their session and still have rows.
+    dead: BTreeSet<(SessionId, String)>,
 }
 
 impl Census {
+    /// A head that has rows, but is no record any more.
+    fn bury(&mut self, path: &str, head: &Head) {
+        self.value_rows += u64::from(value_place(head) == ValuePlace::OwnRow);
+        *self.acls.entry(address(&head.acl)).or_default() += 1;
+        let owner = head.session.unwrap_or_default();
+        self.dead.insert((owner, path.to_owned()));
+    }
+
     fn count(&mut self, path: &str, head: &Head) {
         self.counters.records += 1;
         self.counters.data_bytes += path.len() as u64 + u64::from(head.value_bytes.unwrap_or(0));
@@ -33,6 +47,9 @@ impl Census {
         if let Some(session) = head.session {
             self.counters.ephemerals += 1;
             self.ephemerals.insert((session, path.to_owned()));
+        }
+        if let Role::Limits(limited) = Role::of(path) {
+            self.limited.insert(limited.to_owned());
         }
         if head.lifetime.ages() {
             self.reaped.insert(path.to_owned());
@@ -54,6 +71,10 @@ impl<S: KeyValueStore> ShardState<S> {
         for (path, head) in &heads {
             census.count(path, head);
         }
+        let dead = self.dead_heads().map_err(|error| error.to_string())?;
+        for (path, head) in &dead {
+            census.bury(path, head);
+        }
         for (path, head) in &heads {
             self.check_record(path, head, &census)?;
         }
@@ -67,14 +88,35 @@ impl<S: KeyValueStore> ShardState<S> {
         equal("counters", &census.counters, &self.meta.counters)?;
         self.check_indexes(&census)?;
         self.check_sessions(&census)?;
+        self.check_graves(&census)?;
+        let limited = self.quotas.iter().map(|path| path.to_string()).collect();
+        equal("limited paths", &limited, &census.limited)?;
         self.check_acls(&census)
     }
 
     pub(super) fn all_heads(&self) -> Result<BTreeMap<String, Head>, StateError> {
+        self.heads_where(|found| match found {
+            Found::Record(head) => Some(head),
+            _ => None,
+        })
+    }
+
+    fn dead_heads(&self) -> Result<BTreeMap<String, Head>, StateError> {
+        self.heads_where(|found| match found {
+            Found::Dead(head) => Some(head),
+            _ => None,
+        })
+    }
+
+    fn heads_where(
+        &self,
+        choose: impl Fn(Found) -> Option<Head>,
+    ) -> Result<BTreeMap<String, Head>, StateError> {
         let mut heads = BTreeMap::new();
-        scan_rows(&self.store, keys::HEAD, |key, row| {
+        scan_rows(&self.store, &[keys::HEAD], |key, row| {
             let path = keys::path_of(key).ok_or(RowError::Malformed("head"))?;
-            heads.insert(path.to_owned(), decode_head(row, |id| self.acls.get(id))?.0);
+            let head = choose(self.rows().decode(path, row)?);
+            heads.extend(head.map(|head| (path.to_owned(), head)));
             Ok(())
         })?;
         Ok(heads)
@@ -105,7 +147,7 @@ impl<S: KeyValueStore> ShardState<S> {
         let mut reaped = BTreeSet::new();
         let mut value_rows = 0;
         let scan = |kind, visit: &mut dyn FnMut(&[u8])| {
-            scan_rows(&self.store, kind, |key, _| {
+            scan_rows(&self.store, &[kind], |key, _| {
                 visit(key);
                 Ok(())
             })
@@ -119,7 +161,8 @@ impl<S: KeyValueStore> ShardState<S> {
             reaped.extend(keys::reap_of(key).map(str::to_owned))
         })?;
         scan(keys::VALUE, &mut |_| value_rows += 1)?;
-        equal("ephemeral index", &ephemerals, &census.ephemerals)?;
+        let owned = census.ephemerals.union(&census.dead).cloned().collect();
+        equal("ephemeral index", &ephemerals, &owned)?;
         equal("reap index", &reaped, &census.reaped)?;
         equal("value rows", &value_rows, &census.value_rows)
     }
@@ -136,11 +179,75 @@ impl<S: KeyValueStore> ShardState<S> {
                 &session.ephemerals,
                 &expected,
             )?;
+            equal(
+                &format!("weight of {id}'s outcomes"),
+                &session.is_weighed(),
+                &true,
+            )?;
         }
         match owned.first_key_value() {
             Some((session, _)) => Err(format!("{session} has ended but owns records")),
             None => Ok(()),
         }
+    }
+
+    fn check_graves(&self, census: &Census) -> Result<(), String> {
+        let mut dead: BTreeMap<(SessionId, &str), u32> = BTreeMap::new();
+        for (session, path) in &census.dead {
+            let parent = parent_of(path).unwrap_or_default();
+            *dead.entry((*session, parent)).or_default() += 1;
+        }
+        let mut left = BTreeMap::new();
+        for grave in self.graves.iter() {
+            if self.sessions.get(grave.session).is_some() {
+                return Err(format!("{} lives and is buried", grave.session));
+            }
+            let rows = grave.all_left().filter(|(_, count)| *count > 0);
+            left.extend(rows.map(|(parent, count)| ((grave.session, &**parent), count)));
+        }
+        equal("dead rows by parent", &left, &dead)?;
+        for (session, preparation) in &self.preparations {
+            self.check_preparation(*session, preparation, census)?;
+        }
+        Ok(())
+    }
+
+    /// What was gathered of a session's end is what it owns, as far as was looked.
+    fn check_preparation(
+        &self,
+        session: SessionId,
+        preparation: &Preparation,
+        census: &Census,
+    ) -> Result<(), String> {
+        let owned = census
+            .ephemerals
+            .iter()
+            .filter(|(owner, _)| *owner == session);
+        let owned: BTreeSet<&str> = owned.map(|(_, path)| &**path).collect();
+        let (end, data_bytes) = preparation.clone().finish();
+        let mut gathered = Preparation::new(session);
+        for (path, record) in &end.records {
+            if !owned.contains(&**path) {
+                return Err(format!("{path} is gathered and not owned by {session}"));
+            }
+            let parent = path.parent().unwrap_or_default();
+            let heads = self
+                .current(path)
+                .ok()
+                .flatten()
+                .zip(self.current(parent).ok().flatten());
+            let (head, parent) = heads.ok_or_else(|| format!("{path} or its parent is missing"))?;
+            equal(&format!("gathered list of {path}"), &record.acl, &head.acl)?;
+            gathered.add(path, &head, &parent.acl);
+        }
+        if preparation.is_complete() {
+            equal(
+                &format!("gathered of {session}"),
+                &end.records.len(),
+                &owned.len(),
+            )?;
+        }
+        equal("a prepared end", &(end, data_bytes), &gathered.finish())
     }
 
     fn check_acls(&self, census: &Census) -> Result<(), String> {

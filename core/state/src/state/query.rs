@@ -1,16 +1,56 @@
-//! Reads of the applied state, between entries.
+//! Reads of the applied state, between entries; and of a frozen one.
 
 use std::ops::ControlFlow;
 
-use oxkeeper_model::{Answer, ChildNames, Fetched, Path, Query, SessionId, name_of};
+use oxkeeper_model::{Answer, ChildNames, Fetched, Path, Query, SessionId, SharedHead, name_of};
 
 use super::{ShardState, StateError};
 use crate::keys;
-use crate::records::load_value;
-use crate::rows::value_place;
-use oxkeeper_store::{KeyRange, KeyValueStore};
+use crate::records::{Found, Records, Rows, load_value};
+use crate::rows::{Counters, value_place};
+use oxkeeper_store::{KeyRange, KeyValueStore, RowReader};
 
 impl<S: KeyValueStore> ShardState<S> {
+    pub(super) fn answer(&self, query: &Query) -> Result<Answer, StateError> {
+        let reads = Reads {
+            rows: self.rows(),
+            records: Some(&self.records),
+            counters: self.meta.counters,
+        };
+        Ok(match query {
+            Query::Attachment { session } => {
+                Answer::Attachment(self.session(*session).map(|session| session.attachment))
+            }
+            Query::Sessions => Answer::Sessions(self.session_list()),
+            Query::Stats => reads.stats(self.sessions.len()),
+            Query::Ephemerals { session, .. } if self.sessions.get(*session).is_none() => {
+                Answer::Ephemerals(Vec::new())
+            }
+            query => reads.answer(query)?,
+        })
+    }
+
+    fn session_list(&self) -> Vec<(SessionId, u32, u64)> {
+        let mut sessions: Vec<_> = self
+            .sessions
+            .iter()
+            .map(|(id, session)| (id, session.timeout_ms, session.ephemerals))
+            .collect();
+        sessions.sort_unstable();
+        sessions
+    }
+}
+
+/// Reads of the tree as of one revision.
+pub(super) struct Reads<'a, S> {
+    pub(super) rows: Rows<'a, S>,
+    /// Heads in memory.
+    pub(super) records: Option<&'a Records>,
+    pub(super) counters: Counters,
+}
+
+impl<S: RowReader> Reads<'_, S> {
+    /// Of a query that needs no session.
     pub(super) fn answer(&self, query: &Query) -> Result<Answer, StateError> {
         Ok(match query {
             Query::Records { paths, with_values } => {
@@ -24,18 +64,29 @@ impl<S: KeyValueStore> ShardState<S> {
             Query::DescendantCount { path } => {
                 Answer::DescendantCount(self.descendant_count(path)?)
             }
-            Query::Attachment { session } => {
-                Answer::Attachment(self.session(*session).map(|session| session.attachment))
-            }
-            Query::Sessions => Answer::Sessions(self.session_list()),
-            Query::Stats => Answer::Stats {
-                records: self.meta.counters.records,
-                ephemerals: self.meta.counters.ephemerals,
-                data_bytes: self.meta.counters.data_bytes,
-                sessions: self.sessions.len() as u64,
-            },
             Query::Barrier => Answer::Barrier,
+            Query::Attachment { .. } | Query::Sessions | Query::Stats => Answer::Failed,
         })
+    }
+
+    pub(super) fn stats(&self, sessions: usize) -> Answer {
+        Answer::Stats {
+            records: self.counters.records,
+            ephemerals: self.counters.ephemerals,
+            data_bytes: self.counters.data_bytes,
+            sessions: sessions as u64,
+        }
+    }
+
+    fn head(&self, path: &str) -> Result<Option<SharedHead>, StateError> {
+        let cached = self.records.and_then(|records| records.cached(path));
+        if let Some(head) = cached {
+            return Ok(Some(head.clone()));
+        }
+        match self.rows.load(path, &mut Vec::new())? {
+            Found::Record(head) => Ok(Some(head.into())),
+            Found::Dead(_) | Found::Nothing => Ok(None),
+        }
     }
 
     fn fetch(&self, path: &str, with_value: bool) -> Result<Option<Fetched>, StateError> {
@@ -44,7 +95,7 @@ impl<S: KeyValueStore> ShardState<S> {
         };
         let value = match with_value {
             true => Some(load_value(
-                &self.store,
+                self.rows.store,
                 path,
                 &head,
                 value_place(&head),
@@ -61,10 +112,9 @@ impl<S: KeyValueStore> ShardState<S> {
         };
         let mut names = Vec::with_capacity(head.children.live as usize);
         if head.children.live > 0 {
-            self.store.scan(&keys::children(path), &mut |key, _| {
-                let child = keys::path_of(key).filter(|child| keys::is_child(child));
-                names.extend(child.map(|child| Box::from(name_of(child))));
-                ControlFlow::Continue(())
+            self.scan(&keys::children(path), |child| {
+                names.extend(keys::is_child(child).then(|| Box::from(name_of(child))));
+                true
             })?;
         }
         Ok(Some(ChildNames { head, names }))
@@ -74,10 +124,12 @@ impl<S: KeyValueStore> ShardState<S> {
         let mut key = Vec::new();
         keys::ephemeral(&mut key, session, prefix);
         let mut paths = Vec::new();
-        self.store.scan(&KeyRange::prefix(&key), &mut |key, _| {
-            paths.extend(keys::ephemeral_of(key).map(|(_, path)| Path::from(path)));
-            ControlFlow::Continue(())
-        })?;
+        self.rows
+            .store
+            .scan(&KeyRange::prefix(&key), &mut |key, _| {
+                paths.extend(keys::ephemeral_of(key).map(|(_, path)| Path::from(path)));
+                ControlFlow::Continue(())
+            })?;
         Ok(paths)
     }
 
@@ -87,7 +139,7 @@ impl<S: KeyValueStore> ShardState<S> {
             return Ok(None);
         };
         if path == "/" {
-            return Ok(Some(self.meta.counters.records - 1));
+            return Ok(Some(self.counters.records - 1));
         }
         let (mut count, mut level_count) = (0, u64::from(head.children.live));
         for level in 1.. {
@@ -95,23 +147,38 @@ impl<S: KeyValueStore> ShardState<S> {
                 break;
             }
             level_count = 0;
-            self.store
-                .scan(&keys::descendants_at(path, level), &mut |_, _| {
-                    level_count += 1;
-                    ControlFlow::Continue(())
-                })?;
+            self.scan(&keys::descendants_at(path, level), |_| {
+                level_count += 1;
+                true
+            })?;
             count += level_count;
         }
         Ok(Some(count))
     }
 
-    fn session_list(&self) -> Vec<(SessionId, u32, u64)> {
-        let mut sessions: Vec<_> = self
-            .sessions
-            .iter()
-            .map(|(id, session)| (id, session.timeout_ms, session.ephemerals))
-            .collect();
-        sessions.sort_unstable();
-        sessions
+    /// Visits the paths of the records in a range of heads, until `visit` says no.
+    pub(super) fn scan(
+        &self,
+        range: &KeyRange,
+        mut visit: impl FnMut(&str) -> bool,
+    ) -> Result<(), StateError> {
+        let mut result = Ok(());
+        self.rows.store.scan(range, &mut |key, row| {
+            let Some(path) = keys::path_of(key) else {
+                return ControlFlow::Continue(());
+            };
+            let goes_on = match self.rows.is_dead(path, row) {
+                Ok(is_dead) => is_dead || visit(path),
+                Err(error) => {
+                    result = Err(error);
+                    false
+                }
+            };
+            match goes_on {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        })?;
+        result
     }
 }

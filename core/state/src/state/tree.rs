@@ -2,7 +2,12 @@
 //!
 //! The order in which an operation's conditions are looked at is part of ZooKeeper's contract
 //! (error priorities): [`oxkeeper_model::TreeOp`] gives it, and each function here keeps it.
+//!
+//! An operation looks at all its conditions before it changes anything: a transaction of one
+//! operation keeps no journal, so there is nothing that could take back half of one. [`Tree::run`]
+//! checks it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,21 +19,32 @@ use oxkeeper_model::{
 use smallvec::SmallVec;
 
 use super::StateError;
-use crate::acls::AclTable;
 use crate::keys;
-use crate::records::{Records, SlotId};
-use oxkeeper_store::KeyValueStore;
+use crate::quota::{QUOTA_ROOT, Quotas, Usage};
+use crate::records::{Records, Rows, SlotId};
+use oxkeeper_store::RowReader;
 
 /// One revision's work on the tree.
 pub(super) struct Tree<'a, S> {
-    store: &'a S,
-    records: &'a mut Records,
-    acls: &'a AclTable,
+    pub(super) rows: Rows<'a, S>,
+    pub(super) records: &'a mut Records,
+    pub(super) quotas: &'a mut Quotas,
     revision: Revision,
     times: Times,
-    changes: Changes,
+    pub(super) changes: Changes,
     /// Records whose children counters moved, each once.
     parents: SmallVec<[SlotId; 4]>,
+    /// What quotas' statistics are still to be moved by.
+    pub(super) usage: BTreeMap<Path, Usage>,
+    /// Paths that got or lost limits, for the case that a later operation fails.
+    pub(super) limits_moved: Vec<(Path, Limits)>,
+}
+
+/// What became of a path's limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Limits {
+    Set,
+    Gone,
 }
 
 /// Times of the entry that is being applied.
@@ -80,23 +96,24 @@ struct Caller<'a> {
     identities: &'a [Identity],
 }
 
-impl<'a, S: KeyValueStore> Tree<'a, S> {
+impl<'a, S: RowReader> Tree<'a, S> {
     pub(super) fn new(
-        store: &'a S,
+        rows: Rows<'a, S>,
         records: &'a mut Records,
-        acls: &'a AclTable,
+        quotas: &'a mut Quotas,
         revision: Revision,
         times: Times,
     ) -> Self {
-        let (changes, parents) = (Changes::new(), SmallVec::new());
         Self {
-            store,
+            rows,
             records,
-            acls,
+            quotas,
             revision,
             times,
-            changes,
-            parents,
+            changes: Changes::new(),
+            parents: SmallVec::new(),
+            usage: BTreeMap::new(),
+            limits_moved: Vec::new(),
         }
     }
 
@@ -113,9 +130,17 @@ impl<'a, S: KeyValueStore> Tree<'a, S> {
         };
         let mut results = OpResults::new();
         for (index, op) in ops.iter().enumerate() {
+            if is_about_quotas(op) {
+                self.move_statistics()?;
+            }
+            let before = self.records.mutations();
             match self.operate(caller, op) {
                 Ok(result) => results.push(result),
+                Err(Stop::Op(_)) if self.records.mutations() != before => {
+                    return Err(StateError::Broken("an operation failed after a change"));
+                }
                 Err(Stop::Op(error)) => {
+                    self.forget_quota_changes();
                     return Ok(TxnOutcome::Failed {
                         index: index as u32,
                         error,
@@ -127,7 +152,8 @@ impl<'a, S: KeyValueStore> Tree<'a, S> {
         Ok(TxnOutcome::Applied(results))
     }
 
-    pub(super) fn finish(self) -> TreeChanges {
+    pub(super) fn finish(mut self) -> Result<TreeChanges, StateError> {
+        self.move_statistics()?;
         let Self {
             records,
             changes,
@@ -136,10 +162,10 @@ impl<'a, S: KeyValueStore> Tree<'a, S> {
         } = self;
         let with_head =
             |slot: SlotId| Some((records.path(slot).clone(), records.head(slot)?.clone()));
-        TreeChanges {
+        Ok(TreeChanges {
             changes,
             parents: parents.into_iter().filter_map(with_head).collect(),
-        }
+        })
     }
 
     fn operate(&mut self, caller: Caller<'_>, op: &TreeOp) -> Result<OpResult, Stop> {
@@ -170,15 +196,15 @@ impl<'a, S: KeyValueStore> Tree<'a, S> {
             TreeOp::Get { path } => {
                 let (slot, head) = self.permitted(caller, path, Permission::Read)?;
                 let head = head.clone();
-                let value = self.records.value(self.store, slot)?;
+                let value = self.records.value(self.rows.store, slot)?;
                 Ok(OpResult::Got { head, value })
             }
             TreeOp::Refused { code } => Err(Stop::Op(OpError::FrontEnd(*code))),
         }
     }
 
-    fn find(&mut self, path: &str) -> Result<Option<SlotId>, StateError> {
-        self.records.find(self.store, self.acls, path)
+    pub(super) fn find(&mut self, path: &str) -> Result<Option<SlotId>, StateError> {
+        self.records.find(self.rows, path)
     }
 
     /// The record at `path`, if there is one and the caller has `permission` on it.
@@ -231,11 +257,12 @@ impl<'a, S: KeyValueStore> Tree<'a, S> {
             parent_acl: Some(parent_acl),
             value: changed(&new.value),
         });
+        self.note_created(&path, &head)?;
         Ok(OpResult::Created { path, head })
     }
 
     fn new_head(&mut self, session: SessionId, new: &Create) -> Head {
-        let acl = self.acls.shared(&new.acl);
+        let acl = self.rows.acls.shared(&new.acl);
         Head {
             version_id: self.records.take_version_id(),
             session: (new.lifetime == Lifetime::Ephemeral).then_some(session),
@@ -255,6 +282,7 @@ impl<'a, S: KeyValueStore> Tree<'a, S> {
     ) -> Result<OpResult, Stop> {
         let (slot, head) = self.permitted(caller, path, Permission::Write)?;
         check_version(head.modifications_count, expected_version)?;
+        let bytes_before = head.value_bytes;
         let (revision, times) = (self.revision, self.times);
         let version_id = self.records.take_version_id();
         let shared = self.records.set_value(slot, value.clone()).ok_or(GONE)?;
@@ -265,6 +293,7 @@ impl<'a, S: KeyValueStore> Tree<'a, S> {
         head.modifications_count = next_version(head.modifications_count);
         head.version_id = version_id;
         let head = shared.clone();
+        self.note_set(path, bytes_before, &head);
         self.changes.push(Change {
             path: path.clone(),
             kind: ChangeKind::ValueSet,
@@ -284,7 +313,7 @@ impl<'a, S: KeyValueStore> Tree<'a, S> {
     ) -> Result<OpResult, Stop> {
         let (slot, head) = self.permitted(caller, path, Permission::Admin)?;
         check_version(head.acl_version, expected_version)?;
-        let acl = self.acls.shared(acl);
+        let acl = self.rows.acls.shared(acl);
         let head = self.records.head_mut(slot).ok_or(GONE)?;
         head.acl = acl;
         head.acl_version = next_version(head.acl_version);
@@ -334,6 +363,7 @@ impl<'a, S: KeyValueStore> Tree<'a, S> {
         let path = self.records.path(slot).clone();
         let head = self.records.remove(slot).ok_or(GONE)?;
         let parent_acl = self.move_children(parent, false)?;
+        self.note_deleted(&path, &head);
         self.changes.push(Change {
             path,
             kind: ChangeKind::Deleted,
@@ -365,6 +395,19 @@ impl<'a, S: KeyValueStore> Tree<'a, S> {
     }
 }
 
+/// Whether the operation may see statistics, or what they depend on.
+fn is_about_quotas(op: &TreeOp) -> bool {
+    match op {
+        TreeOp::Create(Create { path, .. })
+        | TreeOp::SetValue { path, .. }
+        | TreeOp::SetAcl { path, .. }
+        | TreeOp::Delete { path, .. }
+        | TreeOp::Check { path, .. }
+        | TreeOp::Get { path } => path.starts_with(QUOTA_ROOT),
+        TreeOp::Refused { .. } => false,
+    }
+}
+
 /// Whether the store has a key for a path, and finds it below its parent.
 fn has_key(path: &str) -> bool {
     !path.starts_with("//") && keys::depth(path) <= keys::DEPTH_MAX
@@ -385,7 +428,7 @@ fn next_version(version: i32) -> i32 {
     }
 }
 
-fn changed(value: &Option<Bytes>) -> ChangedValue {
+pub(super) fn changed(value: &Option<Bytes>) -> ChangedValue {
     match value {
         Some(value) if value.len() > limits::CHANGED_VALUE_BYTES_MAX => ChangedValue::Omitted,
         value => ChangedValue::Set(value.clone()),

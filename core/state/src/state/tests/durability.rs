@@ -1,16 +1,19 @@
 //! Checkpoints, crashes, replay, and equal replicas.
 
-use oxkeeper_model::{ClientCommand, Command, Entry, Nonce, Offset, ShardId, Term};
+use oxkeeper_model::{
+    Attachment, ClientCommand, Command, CommandOutcome, Entry, FeatureLevel, Nonce, Offset,
+    Revision, SessionError, SessionId, ShardId, Term, WriteSeq,
+};
 use proptest::prelude::*;
 
 use super::fixture::*;
 use super::model::{Action, actions, perform};
 use oxkeeper_store::{KeyValueStore, MemoryStore};
 
-use crate::{ShardState, StateError};
+use crate::{HashKey, ShardState, StateError};
 
 fn open(disk: &MemoryStore) -> ShardState<MemoryStore> {
-    ShardState::open(ShardId(0), disk.clone()).expect("open")
+    open_state(disk, SMALL_ENDS)
 }
 
 fn replay(state: &mut ShardState<MemoryStore>, log: &[Entry]) {
@@ -85,7 +88,7 @@ fn a_store_that_is_not_at_a_checkpoint_is_refused() {
         .expect("flush");
     shard.open();
     shard.disk.flush().expect("flush");
-    let error = ShardState::open(ShardId(0), shard.disk.clone()).expect_err("refused");
+    let error = ShardState::open(ShardId(0), shard.disk.clone(), HashKey(7)).expect_err("refused");
     let (applied, checkpoint) = (Offset(2), Offset(1));
     assert_eq!(
         error,
@@ -117,26 +120,57 @@ fn entries_are_applied_once_and_without_gaps() {
 }
 
 #[test]
-fn a_log_without_genesis_stops_the_shard() {
+fn commands_before_the_genesis_are_refused_and_stop_nothing() {
     let mut state = open(&MemoryStore::new());
     assert!(!state.is_seeded());
+    let open_session = ClientCommand::OpenSession {
+        nonce: Nonce(1),
+        timeout_ms: 1,
+    };
+    let session = SessionId(1);
+    let mut client = Client::of(session);
+    let write = ClientCommand::Write(client.next(vec![create("/a")]));
+    let (seq, follows) = (WriteSeq(2), WriteSeq(1));
+    let close = ClientCommand::CloseSession {
+        session,
+        attachment: Attachment(1),
+        seq,
+        follows,
+    };
+    let mut commands: Vec<Command> = [open_session, write, close].map(Command::Client).into();
+    commands.extend([
+        Command::ExpireSession {
+            session,
+            attachment: Attachment(1),
+        },
+        Command::Reap { path: "/".into() },
+        Command::FeatureLevel {
+            level: FeatureLevel(1),
+        },
+        Command::Acknowledge {
+            sessions: vec![(session, Attachment(1), WriteSeq(1))],
+        },
+        Command::Time,
+    ]);
+    let mut applied = Vec::new();
     let entry = Entry {
         term: Term(1),
         wall_ms: 0,
         elapsed_ms: 0,
-        commands: vec![Command::Client(ClientCommand::OpenSession {
-            nonce: Nonce(1),
-            timeout_ms: 1,
-        })],
+        commands,
     };
-    assert_eq!(
-        state.apply(Offset(1), &entry, &mut Vec::new()),
-        Err(StateError::NotSeeded)
-    );
-    assert_eq!(
-        state.apply(Offset(1), &entry, &mut Vec::new()),
-        Err(StateError::Stopped)
-    );
+    assert_eq!(state.apply(Offset(1), &entry, &mut applied), Ok(()));
+    assert!(applied.iter().all(|applied| applied.change.is_none()));
+    let refused = CommandOutcome::SessionGranted(Err(SessionError::Expired));
+    assert_eq!(applied[0].outcome, refused);
+    assert_eq!((state.revision(), state.session_count()), (Revision(0), 0));
+    assert_eq!(state.check_invariants(), Ok(()));
+    let entry = Entry {
+        commands: vec![genesis()],
+        ..entry
+    };
+    assert_eq!(state.apply(Offset(2), &entry, &mut applied), Ok(()));
+    assert!(state.is_seeded());
 }
 
 #[test]
@@ -244,7 +278,7 @@ proptest! {
     fn replicas_agree_whatever_restarts_and_crashes_they_had(
         actions in proptest::collection::vec(actions(), 1..60), fates in fates(),
     ) {
-        let mut shard = Shard::new();
+        let mut shard = Shard::with_small_ends();
         run_actions(&mut shard, &actions);
         let calm = run_replica(&shard.log, &[Fate::Nothing]);
         let troubled = run_replica(&shard.log, &fates);

@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use oxkeeper_model::{
-    Acl, Answer, ChangeKind, ChangeSet, ChangedValue, ClientCommand, Command, Create, Head,
-    Lifetime, OpError, OpResult, Query, SessionId, TreeOp, TxnOutcome, WriteSeq,
+    Acl, Answer, Attachment, ChangeKind, ChangeSet, ChangedValue, ClientCommand, Command,
+    CommandOutcome, Create, Head, Lifetime, Nonce, OpError, OpResult, Path, Query, SessionError,
+    SessionGrant, SessionId, TreeOp, TxnOutcome, WriteOutcome, WriteRefusal, WriteSeq,
 };
 use proptest::prelude::*;
 
 use super::fixture::*;
+use crate::FrozenState;
+use oxkeeper_store::MemoryFrozen;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum List {
@@ -78,8 +81,21 @@ pub(super) enum Action {
     Close(usize),
     Expire(usize),
     Wait(u64),
+    /// The wall clock is set.
+    SetClock(i64),
     Reap(String),
     Write(usize, Vec<Op>),
+    /// The last write is sent again.
+    Resend(usize),
+    /// A write that does not follow the one before.
+    Gap(usize),
+    Acknowledge(usize),
+    /// The open, or the last attach, is sent again.
+    Reopen(usize),
+    /// Somebody attaches who has missed the last attach, or has the wrong password.
+    AttachInVain(usize, bool),
+    /// The session's end is made ready, as far as so many records.
+    Prepare(usize, usize),
 }
 
 fn paths() -> impl Strategy<Value = String> {
@@ -87,6 +103,7 @@ fn paths() -> impl Strategy<Value = String> {
         1 => Just("/".to_owned()),
         9 => "(/[ab]){1,3}",
         1 => "/a/s-000000000[0-3]",
+        2 => "/zookeeper/quota/a(/b)?/zookeeper_(limits|stats)",
     ]
 }
 
@@ -140,6 +157,13 @@ pub(super) fn actions() -> impl Strategy<Value = Action> {
         1 => (0..4usize).prop_map(Action::Close),
         1 => (0..4usize).prop_map(Action::Expire),
         1 => (1..60u64).prop_map(Action::Wait),
+        1 => (-100..100i64).prop_map(Action::SetClock),
+        2 => (0..4usize).prop_map(Action::Resend),
+        1 => (0..4usize).prop_map(Action::Gap),
+        1 => (0..4usize).prop_map(Action::Acknowledge),
+        1 => (0..4usize).prop_map(Action::Reopen),
+        1 => (0..4usize, any::<bool>()).prop_map(|(at, stale)| Action::AttachInVain(at, stale)),
+        3 => (0..4usize, 1..3usize).prop_map(|(at, records)| Action::Prepare(at, records)),
         2 => paths().prop_map(Action::Reap),
         12 => (0..4usize, prop_oneof![
             3 => proptest::collection::vec(ops(), 1),
@@ -208,20 +232,34 @@ pub(super) fn perform(
         Action::Reap(path) => Some(Command::Reap {
             path: path.as_str().into(),
         }),
+        Action::SetClock(ms) => {
+            shard.now_ms += ms;
+            None
+        }
+        Action::Prepare(at, records) => {
+            let prepared = shard.state.prepare_end(clients.get(*at)?.id(), *records);
+            prepared.expect("prepared");
+            shard.check();
+            None
+        }
         Action::Attach(at) => {
             let nonce = shard.nonce();
             let client = clients.get_mut(*at)?;
             let replaces = client.attachment;
             client.attachment = replaces.next();
+            client.attached = Some(nonce);
             (client.seq, client.acknowledged) = (0, 0);
-            let (session, password) = (client.id(), client.grant.password);
-            Some(Command::Client(ClientCommand::Attach {
-                session,
-                password,
-                replaces,
-                nonce,
-                timeout_ms: 10_000,
-            }))
+            Some(Command::Client(client.attach(replaces, nonce)))
+        }
+        Action::Acknowledge(at) => {
+            let client = clients.get_mut(*at)?;
+            client.acknowledged = client.seq;
+            let sessions = vec![(client.id(), client.attachment, WriteSeq(client.seq))];
+            Some(Command::Acknowledge { sessions })
+        }
+        Action::Reopen(at) | Action::AttachInVain(at, _) | Action::Resend(at) | Action::Gap(at) => {
+            let nonce = shard.nonce();
+            perform_in_vain(clients.get(*at)?, nonce, action).map(Command::Client)
         }
         Action::Close(at) => {
             let client = clients.get_mut(*at)?;
@@ -250,6 +288,34 @@ pub(super) fn perform(
     }
 }
 
+/// What changes nothing, if the session lives.
+fn perform_in_vain(client: &Client, nonce: Nonce, action: &Action) -> Option<ClientCommand> {
+    Some(match action {
+        Action::Reopen(_) => match client.attached {
+            Some(nonce) => client.attach(Attachment(client.attachment.0 - 1), nonce),
+            None => ClientCommand::OpenSession {
+                nonce: client.opened,
+                timeout_ms: 10_000,
+            },
+        },
+        Action::AttachInVain(_, stale) => {
+            let mut client = client.clone();
+            let mut replaces = client.attachment;
+            match stale {
+                true => replaces.0 -= 1,
+                false => client.grant.password[0] ^= 1,
+            }
+            client.attach(replaces, nonce)
+        }
+        Action::Resend(_) => ClientCommand::Write(client.last.clone()?),
+        _ => {
+            let mut write = client.write(client.seq + 2, vec![create("/gap")]);
+            write.follows = WriteSeq(client.seq + 1);
+            ClientCommand::Write(write)
+        }
+    })
+}
+
 #[derive(Clone, Debug, PartialEq)]
 struct Node {
     value: Option<Vec<u8>>,
@@ -261,6 +327,8 @@ struct Node {
     pzxid: u64,
     ctime: i64,
     mtime: i64,
+    /// The elapsed time of the last write.
+    written_ms: u64,
     version: i32,
     aversion: i32,
     creates: u64,
@@ -271,6 +339,7 @@ struct Model {
     nodes: BTreeMap<String, Node>,
     zxid: u64,
     now_ms: i64,
+    elapsed_ms: u64,
 }
 
 fn parent(path: &str) -> String {
@@ -294,6 +363,7 @@ impl Model {
             pzxid: 0,
             ctime: 0,
             mtime: 0,
+            written_ms: 0,
             version: 0,
             aversion: 0,
             creates: 0,
@@ -303,6 +373,7 @@ impl Model {
             nodes: nodes.into(),
             zxid: 0,
             now_ms: START_MS,
+            elapsed_ms: 0,
         }
     }
 
@@ -332,12 +403,16 @@ impl Model {
                 value,
                 version,
             } => {
+                let elapsed_ms = self.elapsed_ms;
                 let node = self.node(path, is_bob, false)?;
                 expect(node.version, *version)?;
+                let before = bytes(&node.value);
                 node.value.clone_from(value);
                 node.version += 1;
-                (node.mzxid, node.mtime) = (zxid, now_ms);
-                Ok(Some((path.clone(), node.clone())))
+                (node.mzxid, node.mtime, node.written_ms) = (zxid, now_ms, elapsed_ms);
+                let answered = (path.clone(), node.clone());
+                self.count(path, 0, bytes(value) - before);
+                Ok(Some(answered))
             }
             Op::SetAcl {
                 path,
@@ -409,6 +484,7 @@ impl Model {
             pzxid: zxid,
             ctime: now_ms,
             mtime: now_ms,
+            written_ms: self.elapsed_ms,
             version: 0,
             aversion: 0,
             creates: 0,
@@ -416,11 +492,65 @@ impl Model {
         self.nodes.insert(path.clone(), node.clone());
         let parent = self.nodes.get_mut(&above).expect("looked at above");
         (parent.creates, parent.pzxid) = (creates + 1, zxid);
+        if let Some(counted) = quota_of(&path, "zookeeper_stats") {
+            self.recount(&path, &counted);
+        }
+        self.count(&path, 1, bytes(&node.value));
         Ok(Some((path, node)))
     }
 
+    /// Statistics of a quota that are just made.
+    fn recount(&mut self, stats: &str, counted: &str) {
+        let below = format!("{counted}/");
+        let is_below = |path: &&String| **path == counted || path.starts_with(&below);
+        let paths: Vec<&String> = self.nodes.keys().filter(is_below).collect();
+        let size: i64 = paths
+            .iter()
+            .map(|path| bytes(&self.nodes[*path].value))
+            .sum();
+        let text = format!("count={},bytes={size}", paths.len());
+        if let Some(stats) = self.nodes.get_mut(stats) {
+            stats.value = Some(text.into_bytes());
+        }
+    }
+
+    /// Moves the statistics of the nearest path that has limits.
+    fn count(&mut self, path: &str, records: i64, size: i64) {
+        let mut above = path.to_owned();
+        while !self
+            .nodes
+            .contains_key(&format!("/zookeeper/quota{above}/zookeeper_limits"))
+        {
+            above = match above.rfind('/') {
+                None | Some(0) => return,
+                Some(slash) => above[..slash].to_owned(),
+            };
+        }
+        let stats = self
+            .nodes
+            .get_mut(&format!("/zookeeper/quota{above}/zookeeper_stats"));
+        let Some(Some(text)) = stats.map(|stats| &mut stats.value) else {
+            return;
+        };
+        // Other texts that the tests write are none.
+        let numbers: Vec<i64> = match std::str::from_utf8(text) {
+            Ok("") => vec![-1, -1],
+            Ok(text) => text
+                .split([',', '='])
+                .filter_map(|part| part.parse().ok())
+                .collect(),
+            Err(_) => return,
+        };
+        if let [count, total] = numbers[..]
+            && (text.is_empty() || text.starts_with(b"count="))
+        {
+            *text = format!("count={},bytes={}", count + records, total + size).into_bytes();
+        }
+    }
+
     fn remove(&mut self, path: &str) {
-        self.nodes.remove(path);
+        let removed = self.nodes.remove(path);
+        self.count(path, -1, -removed.map_or(0, |node| bytes(&node.value)));
         let zxid = self.zxid;
         if let Some(parent) = self.nodes.get_mut(&parent(path)) {
             parent.pzxid = zxid;
@@ -444,7 +574,7 @@ impl Model {
         };
         let due = match node.lifetime {
             Lifetime::Container => node.creates > 0,
-            Lifetime::Ttl { ttl_ms } => self.now_ms - node.mtime > ttl_ms as i64,
+            Lifetime::Ttl { ttl_ms } => self.elapsed_ms - node.written_ms > ttl_ms,
             _ => false,
         };
         let reaped = due && self.children(path) == 0;
@@ -454,6 +584,19 @@ impl Model {
         }
         reaped
     }
+}
+
+fn bytes(value: &Option<Vec<u8>>) -> i64 {
+    value.as_ref().map_or(0, Vec::len) as i64
+}
+
+/// The path whose quota has a record of this name at `path`.
+fn quota_of(path: &str, name: &str) -> Option<String> {
+    let limited = path.strip_prefix("/zookeeper/quota")?.strip_suffix(name)?;
+    limited
+        .strip_suffix('/')
+        .filter(|path| !path.is_empty())
+        .map(str::to_owned)
 }
 
 fn expect(version: i32, expected: Option<i32>) -> Result<(), OpError> {
@@ -528,6 +671,20 @@ fn follow(view: &mut View, change: &ChangeSet) {
     for (path, head) in &change.parents {
         view.insert(path.to_string(), Head::clone(head));
     }
+    let Some(end) = &change.end else { return };
+    for (path, record) in &end.records {
+        let head = view.remove(&**path).expect("a record that ends");
+        assert_eq!(
+            (&head.acl, head.session),
+            (&record.acl, change.session_ended)
+        );
+        assert_eq!(head.value_bytes.unwrap_or(0), record.value_bytes);
+    }
+    for (path, parent) in &end.parents {
+        let head = view.get_mut(&**path).expect("its parent");
+        assert_eq!(head.acl, parent.acl);
+        parent.follow(head, change.revision);
+    }
 }
 
 struct World {
@@ -536,11 +693,14 @@ struct World {
     ended: Vec<SessionId>,
     model: Model,
     view: View,
+    /// What each client's last write was answered.
+    answers: Vec<Option<WriteOutcome>>,
+    /// Frozen states, with all records of then.
+    frozen: Vec<(FrozenState<MemoryFrozen>, View)>,
 }
 
 impl World {
-    fn new() -> Self {
-        let shard = Shard::new();
+    fn new(shard: Shard) -> Self {
         let view = shard.state.all_heads().expect("heads");
         Self {
             shard,
@@ -548,6 +708,47 @@ impl World {
             ended: Vec::new(),
             model: Model::new(),
             view,
+            answers: vec![None; 64],
+            frozen: Vec::new(),
+        }
+    }
+
+    fn freeze(&mut self) {
+        let frozen = self.shard.state.freeze().expect("frozen");
+        assert_eq!(frozen.position(), self.shard.state.position());
+        let frozen = frozen.open().expect("opened");
+        self.frozen.push((frozen, self.view.clone()));
+    }
+
+    /// What was frozen is as it was.
+    fn compare_frozen(&self) {
+        for (frozen, view) in &self.frozen {
+            let mut paths = Vec::new();
+            let scanned = frozen.scan(None, |path| {
+                paths.push(Path::from(path));
+                true
+            });
+            scanned.expect("scanned");
+            assert_eq!(paths.len(), view.len());
+            let query = Query::Records {
+                paths: paths.clone(),
+                with_values: true,
+            };
+            let Ok(Answer::Records(found)) = frozen.query(&query) else {
+                panic!("not answered");
+            };
+            for (path, found) in paths.iter().zip(found) {
+                let found = found.expect("a record");
+                assert_eq!(*found.head, view[&**path]);
+                let bytes = found.value.flatten().map(|value| value.len() as u32);
+                assert_eq!(bytes, found.head.value_bytes);
+                let path = path.clone();
+                let names = match frozen.query(&Query::ChildNames { path }) {
+                    Ok(Answer::ChildNames(Some(children))) => children.names,
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!(names.len(), found.head.children.live as usize);
+            }
         }
     }
 
@@ -555,6 +756,7 @@ impl World {
         let opened = self.clients.len();
         let command = perform(&mut self.shard, &mut self.clients, action);
         self.model.now_ms = self.shard.now_ms;
+        self.model.elapsed_ms = self.shard.elapsed_ms;
         self.model.zxid += (self.clients.len() - opened) as u64;
         if let Some(command) = command {
             let applied = self.shard.apply_one(command);
@@ -579,6 +781,7 @@ impl World {
             (Action::Write(at, ops), Written(written)) => {
                 let client = &self.clients[*at];
                 let (session, is_bob) = (client.id(), at % 2 == 1);
+                self.answers[*at] = Some(written.clone());
                 if self.ended.contains(&session) {
                     assert!(written.result.is_err() && change.is_none());
                     return;
@@ -602,8 +805,35 @@ impl World {
                     "{found:?}\nexpected {expected:?}"
                 );
             }
+            (Action::Resend(at), Written(again)) => self.expect_again(*at, again, change),
+            (Action::Gap(at), Written(written)) => {
+                let client = &self.clients[*at];
+                let last = WriteSeq(client.seq);
+                let expected = match self.ended.contains(&client.id()) {
+                    true => WriteRefusal::SessionExpired,
+                    false => WriteRefusal::OutOfSequence { last },
+                };
+                assert_eq!((refusal(written), change), (expected, None));
+            }
+            (Action::Acknowledge(_), CommandOutcome::None) => assert_eq!(change, None),
+            (Action::Reopen(at), SessionGranted(granted)) => {
+                self.expect_same_grant(*at, granted, change);
+            }
+            (Action::AttachInVain(at, stale), SessionGranted(granted)) => {
+                let expected = match (self.ended.contains(&self.clients[*at].id()), stale) {
+                    (true, _) => SessionError::Expired,
+                    (false, true) => SessionError::Moved,
+                    (false, false) => SessionError::WrongPassword,
+                };
+                assert_eq!((granted, change), (&Err(expected), None));
+            }
             (Action::Close(at), SessionClosed(session, closed)) => {
-                assert_eq!(closed.result.is_ok(), self.end(*at));
+                assert_eq!(
+                    closed.result,
+                    Ok(()),
+                    "also if the session has ended before"
+                );
+                assert_eq!(change.is_some(), self.end(*at));
                 assert_eq!(*session, self.clients[*at].id());
             }
             (Action::Expire(at), SessionExpired(_, ended)) => assert_eq!(*ended, self.end(*at)),
@@ -616,6 +846,49 @@ impl World {
             }
             unexpected => panic!("{unexpected:?}"),
         }
+    }
+
+    /// An open or attach that is sent again.
+    fn expect_same_grant(
+        &mut self,
+        at: usize,
+        granted: &Result<SessionGrant, SessionError>,
+        change: Option<&Arc<ChangeSet>>,
+    ) {
+        let client = &self.clients[at];
+        if !self.ended.contains(&client.id()) {
+            assert_eq!(change, None);
+            let granted = granted.expect("the same again");
+            assert_eq!(granted.session, client.id());
+            assert_eq!(granted.attachment, client.attachment);
+        } else if client.attached.is_some() {
+            assert_eq!((granted, change), (&Err(SessionError::Expired), None));
+        } else {
+            // What was opened has ended: this is a session of its own, whom nobody keeps.
+            assert!(granted.is_ok() && change.is_some());
+            self.model.zxid += 1;
+            self.clients[at].opened = self.shard.nonce();
+        }
+    }
+
+    /// A write that is sent again has no second effect.
+    fn expect_again(&self, at: usize, again: &WriteOutcome, change: Option<&Arc<ChangeSet>>) {
+        assert_eq!(change, None);
+        let client = &self.clients[at];
+        let write = client.last.as_ref().expect("a write");
+        let first = self.answers[at].as_ref().expect("its answer");
+        let refused = if self.ended.contains(&client.id()) {
+            WriteRefusal::SessionExpired
+        } else if write.attachment != client.attachment {
+            WriteRefusal::SessionMoved
+        } else if write.seq.0 <= client.acknowledged {
+            let last = WriteSeq(client.seq);
+            WriteRefusal::OutOfSequence { last }
+        } else {
+            assert_eq!(again, first);
+            return;
+        };
+        assert_eq!(refusal(again), refused);
     }
 
     fn end(&mut self, at: usize) -> bool {
@@ -653,13 +926,32 @@ proptest! {
     #[test]
     fn the_state_machine_behaves_as_zookeepers_tree(
         actions in proptest::collection::vec(actions(), 1..60),
+        small_ends: bool,
+        freeze_every in 5..30usize,
     ) {
-        let mut world = World::new();
+        let mut world = World::new(match small_ends {
+            true => Shard::with_small_ends(),
+            false => Shard::new(),
+        });
         world.step(&Action::Open);
         world.step(&Action::Open);
-        for action in &actions {
-            world.step(action);
+        let quota_roots = ["/zookeeper/quota", "/zookeeper/quota/a", "/zookeeper/quota/a/b"];
+        for path in quota_roots {
+            world.step(&Action::Write(0, vec![Op::Create {
+                path: path.to_owned(),
+                value: None,
+                list: List::Open,
+                lifetime: Lifetime::Persistent,
+                sequential: false,
+            }]));
         }
+        for (at, action) in actions.iter().enumerate() {
+            world.step(action);
+            if at % freeze_every == 0 {
+                world.freeze();
+            }
+        }
+        world.compare_frozen();
         let records = world.model.nodes.len() as u64;
         let stats = world.shard.state.query(&Query::Stats);
         let counted = matches!(stats, Ok(Answer::Stats { records: found, .. }) if found == records);

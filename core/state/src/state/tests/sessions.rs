@@ -6,8 +6,8 @@ use oxkeeper_model::{
 };
 
 use super::fixture::*;
-use crate::ShardState;
 use crate::sessions::{password_of, session_id};
+use crate::{HashKey, ShardState};
 use oxkeeper_model::CommandOutcome;
 
 #[test]
@@ -119,7 +119,7 @@ fn an_open_that_is_sent_again_gets_the_same_session() {
     assert_ne!(other.outcome, first.outcome);
     let checkpoint = shard.state.start_checkpoint().expect("start");
     checkpoint.wait().expect("flush");
-    shard.state = ShardState::open(ShardId(0), shard.disk.clone()).expect("open");
+    shard.state = ShardState::open(ShardId(0), shard.disk.clone(), HashKey(7)).expect("open");
     let again = shard.apply_one(open(70));
     assert_eq!((again.outcome, again.change), (first.outcome, None));
     assert_eq!(shard.state.session_count(), 2);
@@ -326,19 +326,87 @@ fn attaching_restarts_the_sequence_and_drops_old_outcomes() {
 }
 
 #[test]
-fn outcomes_are_kept_up_to_the_limit() {
+fn a_session_has_room_for_so_many_outcomes() {
     let mut shard = Shard::new();
     let mut client = shard.open();
-    let writes = (0..limits::UNACKNOWLEDGED_OUTCOMES_MAX)
+    let room = |shard: &Shard| shard.state.outcome_room(client_id(shard));
+    assert_eq!(room(&shard), limits::KEPT_OUTCOMES_MAX);
+    let writes = (0..limits::KEPT_OUTCOMES_MAX)
         .map(|_| Command::Client(ClientCommand::Write(client.next(vec![]))))
         .collect();
     shard.apply(writes);
-    let last = WriteSeq(client.seq);
-    let (outcome, _) = shard.send(client.write(last.0 + 1, vec![]));
-    assert_eq!(refusal(&outcome), WriteRefusal::OutOfSequence { last });
-    client.acknowledged = 1;
-    let (outcome, _) = shard.send(client.write(last.0 + 1, vec![]));
-    assert!(outcome.result.is_ok());
+    assert_eq!(room(&shard), 0);
+    // Nothing that was not acknowledged is dropped, whatever is in the log already.
+    let (first, _) = shard.send(client.next(vec![]));
+    let (again, _) = shard.send(client.write(client.seq, vec![]));
+    assert_eq!(again, first);
+    let (again, change) = shard.send(client.write(1, vec![]));
+    assert!(again.result.is_ok() && change.is_none());
+    let (session, attachment) = (client.id(), client.attachment);
+    let acknowledge = |up_to| Command::Acknowledge {
+        sessions: vec![(session, attachment, WriteSeq(up_to))],
+    };
+    shard.apply_one(acknowledge(11));
+    assert_eq!(room(&shard), 10);
+    // Of another attachment, or of nobody: no effect.
+    let mut other = vec![(session, Attachment(9), WriteSeq(100))];
+    other.push((SessionId(99), attachment, WriteSeq(100)));
+    shard.apply_one(Command::Acknowledge { sessions: other });
+    assert_eq!(room(&shard), 10);
+    shard.apply_one(acknowledge(u64::MAX));
+    assert_eq!(room(&shard), limits::KEPT_OUTCOMES_MAX);
+}
+
+fn client_id(shard: &Shard) -> SessionId {
+    shard.state.sessions().next().expect("a session").id
+}
+
+fn creates(client: &mut Client, count: usize) -> Command {
+    let name = |at| create(&format!("/{:x}-{}-{at}", client.id().0, client.seq));
+    let ops = (0..count).map(name).collect();
+    Command::Client(ClientCommand::Write(client.next(ops)))
+}
+
+#[test]
+fn outcomes_are_bounded_in_bytes_and_never_dropped() {
+    let mut shard = Shard::new();
+    shard.check_each = false;
+    let mut client = shard.open();
+    let mut sent = 0;
+    while shard.state.outcome_room(client.id()) > 0 {
+        shard.apply_one(creates(&mut client, 2_000));
+        sent += 1;
+        assert!(sent < limits::KEPT_OUTCOMES_MAX);
+    }
+    let kept = shard.state.session_bytes(client.id());
+    let one = kept / sent;
+    assert!(kept >= limits::KEPT_OUTCOME_BYTES_MAX);
+    assert!(kept < limits::KEPT_OUTCOME_BYTES_MAX + 2 * one, "{kept}");
+    let (again, _) = shard.send(client.write(1, vec![]));
+    assert!(again.result.is_ok());
+}
+
+#[test]
+fn acknowledged_outcomes_are_given_back() {
+    let mut shard = Shard::new();
+    shard.check_each = false;
+    let mut clients: Vec<Client> = (0..20).map(|_| shard.open()).collect();
+    for client in &mut clients {
+        for _ in 0..3 {
+            shard.apply_one(creates(client, 500));
+        }
+        let kept = shard.state.session_bytes(client.id());
+        assert!(kept > 256 << 10, "{kept}");
+    }
+    let acknowledged = |client: &Client| (client.id(), client.attachment, WriteSeq(client.seq));
+    shard.apply_one(Command::Acknowledge {
+        sessions: clients.iter().map(acknowledged).collect(),
+    });
+    shard.check();
+    for client in &clients {
+        let kept = shard.state.session_bytes(client.id());
+        assert!(kept < 64 << 10, "{kept}");
+    }
 }
 
 #[test]
@@ -353,7 +421,8 @@ fn a_write_of_an_ended_session_is_refused() {
     let (again, change) = shard.close(&mut client);
     assert_eq!(
         (again.result, change),
-        (Err(WriteRefusal::SessionExpired), None)
+        (Ok(()), None),
+        "what it wanted is done"
     );
     assert_eq!(shard.state.session_count(), 0);
 }

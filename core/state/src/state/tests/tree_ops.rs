@@ -382,7 +382,9 @@ fn shard_with_root(record: oxkeeper_model::Record) -> Shard {
     let mut shard = Shard::new();
     // A second genesis changes nothing, so this shard starts with its own.
     let disk = oxkeeper_store::MemoryStore::new();
-    shard.state = crate::ShardState::open(oxkeeper_model::ShardId(0), disk.clone()).expect("open");
+    shard.state =
+        crate::ShardState::open(oxkeeper_model::ShardId(0), disk.clone(), crate::HashKey(7))
+            .expect("open");
     shard.disk = disk;
     let seed = vec![oxkeeper_model::SeedRecord {
         path: "/".into(),

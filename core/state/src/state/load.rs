@@ -1,0 +1,129 @@
+//! What is kept in memory, read from the rows of a store.
+
+use std::ops::ControlFlow;
+
+use oxkeeper_model::{Offset, Path, Revision};
+
+use super::StateError;
+use crate::acls::AclTable;
+use crate::graves::{Grave, Graves};
+use crate::hash::HashKey;
+use crate::keys;
+use crate::quota::{QUOTA_ROOT, Quotas, Role};
+use crate::records::{Found, Rows};
+use crate::rows::{self, Meta, RowError};
+use oxkeeper_store::{KeyRange, RowReader, get_vec};
+
+/// What the shard is as of its applied offset.
+pub(super) fn stored_meta(store: &impl RowReader) -> Result<Meta, StateError> {
+    match get_vec(store, &[keys::META])? {
+        Some(row) => Ok(Meta::decode(&row)?),
+        None => Ok(Meta::default()),
+    }
+}
+
+/// The same, if the store is exactly at a checkpoint.
+pub(super) fn meta(store: &impl RowReader) -> Result<Meta, StateError> {
+    let meta = stored_meta(store)?;
+    let checkpoint = match get_vec(store, &[keys::CHECKPOINT])? {
+        Some(row) => {
+            let row = row
+                .try_into()
+                .map_err(|_| RowError::Malformed("checkpoint"))?;
+            Offset(u64::from_be_bytes(row))
+        }
+        None => Offset(0),
+    };
+    if meta.applied != checkpoint {
+        return Err(StateError::NotAtCheckpoint {
+            applied: meta.applied,
+            checkpoint,
+        });
+    }
+    Ok(meta)
+}
+
+/// Visits all rows with a prefix until one fails.
+pub(super) fn scan_rows(
+    store: &impl RowReader,
+    prefix: &[u8],
+    mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), StateError>,
+) -> Result<(), StateError> {
+    let mut result = Ok(());
+    store.scan(&KeyRange::prefix(prefix), &mut |key, row| {
+        result = visit(key, row);
+        if result.is_err() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    })?;
+    result
+}
+
+pub(super) fn acls(store: &impl RowReader, hash_key: HashKey) -> Result<AclTable, StateError> {
+    let mut acls = AclTable::new(hash_key);
+    scan_rows(store, &[keys::ACL], |key, row| {
+        let id = keys::acl_of(key).ok_or(RowError::Malformed("acl"))?;
+        let (references, acl) = rows::decode_acl_row(row)?;
+        acls.restore(id, acl, references);
+        Ok(())
+    })?;
+    Ok(acls)
+}
+
+/// In the order of the sessions' ends.
+pub(super) fn graves(store: &impl RowReader) -> Result<Graves, StateError> {
+    let mut ended = Vec::new();
+    scan_rows(store, &[keys::GRAVE], |key, row| {
+        let session = keys::session_of(key).ok_or(RowError::Malformed("grave"))?;
+        let revision = row.try_into().map_err(|_| RowError::Malformed("grave"))?;
+        ended.push((Revision(u64::from_be_bytes(revision)), session));
+        Ok(())
+    })?;
+    ended.sort_unstable();
+    let mut graves = Graves::default();
+    for (revision, session) in ended {
+        let (mut prefix, mut dead) = (Vec::new(), Vec::new());
+        keys::ephemeral(&mut prefix, session, "");
+        scan_rows(store, &prefix, |key, _| {
+            let (_, path) = keys::ephemeral_of(key).ok_or(RowError::Malformed("ephemeral"))?;
+            dead.push(Path::from(path));
+            Ok(())
+        })?;
+        graves.push(Grave::restore(session, revision, &dead));
+    }
+    Ok(graves)
+}
+
+/// Looked for level by level: below a level without records there are none.
+pub(super) fn quotas(rows: Rows<'_, impl RowReader>) -> Result<Quotas, StateError> {
+    let mut quotas = Quotas::default();
+    for level in 1.. {
+        let (mut is_empty, mut result) = (true, Ok(()));
+        let range = keys::descendants_at(QUOTA_ROOT, level);
+        rows.store.scan(&range, &mut |key, row| {
+            is_empty = false;
+            let Some(path) = keys::path_of(key) else {
+                return ControlFlow::Continue(());
+            };
+            let Role::Limits(limited) = Role::of(path) else {
+                return ControlFlow::Continue(());
+            };
+            match rows.decode(path, row) {
+                Ok(Found::Record(_)) => quotas.insert(limited),
+                Ok(_) => {}
+                Err(error) => {
+                    result = Err(error);
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        result?;
+        if is_empty {
+            break;
+        }
+    }
+    Ok(quotas)
+}
