@@ -19,6 +19,8 @@ pub struct TestShard {
     pub shard: Arc<dyn Shard>,
     /// So many requests wait at most, and as many again may be under way.
     pub queue_requests_max: usize,
+    /// Bytes of change sets that the shard keeps for links that resume.
+    pub history_bytes_max: usize,
     /// How often sessions are looked at; small, or the suite takes long.
     pub session_tick_ms: u32,
     /// Stops the shard in an orderly way.

@@ -17,9 +17,6 @@ pub const DIGESTS_KEPT_MAX: usize = 1024;
 /// Values longer than this are not carried in changes.
 pub const CHANGED_VALUE_BYTES_MAX: usize = 4096;
 
-/// Change sets a shard keeps for links that resume.
-pub const CHANGE_HISTORY_MAX: usize = 4096;
-
 /// Outcomes a shard keeps per session until they are acknowledged. The next write of a session that
 /// has so many waits before the log; so proxies keep below it.
 pub const KEPT_OUTCOMES_MAX: usize = 1024;

@@ -17,7 +17,7 @@ use oxkeeper_store::KeyValueStore;
 use tracing::{error, info, warn};
 
 use crate::clock::{Clock, elapsed_ns};
-use crate::queue::{Item, Queue, Urgent};
+use crate::queue::{Item, Queue, Urgent, tell_closed};
 use crate::sinks::Sinks;
 use crate::workers::Workers;
 
@@ -229,6 +229,7 @@ impl<D: Disk, S: KeyValueStore> Driver<D, S> {
 
     /// Tells all links that the shard has stopped.
     pub(crate) fn close_links(&mut self) {
+        tell_closed(self.inbox.drain(..));
         self.sinks.close_all(LinkError::Closed);
     }
 }

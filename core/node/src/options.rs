@@ -28,6 +28,9 @@ pub struct NodeOptions {
     pub reap_interval_ms: u32,
     /// Most records that one look-up for them deletes. Default 10,000.
     pub reap_records_max: usize,
+    /// Change sets that a shard keeps for links that break and come back, at most five seconds old.
+    /// Bytes, default 0: links within one process end only with their shard.
+    pub history_bytes_max: usize,
     /// A checkpoint starts when so much that is not durable in the store waits. Bytes, default 32 MiB.
     pub checkpoint_dirty_bytes: usize,
     /// A checkpoint starts after so many commands, which bounds the replay after a crash.
@@ -48,6 +51,7 @@ impl Default for NodeOptions {
             session_tick_ms: 2_000,
             reap_interval_ms: 60_000,
             reap_records_max: 10_000,
+            history_bytes_max: 0,
             checkpoint_dirty_bytes: 32 << 20,
             checkpoint_commands: 60_000,
             on_failure: None,

@@ -175,13 +175,13 @@ impl Queue {
         self.wake.notify_one();
     }
 
-    /// Closes the queue and drops what is in it.
+    /// Closes the queue and drops what is in it; links that were being opened are told.
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
         let items = std::mem::take(&mut state.items);
         drop(state);
-        drop(items);
+        tell_closed(items);
     }
 
     /// Moves what is urgent into `urgent`, and all items into `inbox` if that is empty. Waits up to
@@ -216,6 +216,15 @@ impl Queue {
     /// Requests that wait.
     pub(crate) fn len(&self) -> usize {
         self.state.lock().requests
+    }
+}
+
+/// Nobody else will tell those who wait for a link.
+pub(crate) fn tell_closed(items: impl IntoIterator<Item = Item>) {
+    for item in items {
+        if let Item::Open(mut open) = item {
+            open.sink.closed(LinkError::Closed);
+        }
     }
 }
 
@@ -286,6 +295,27 @@ mod tests {
             }
             queue.abort();
         });
+    }
+
+    #[test]
+    fn a_link_that_was_being_opened_hears_of_the_end() {
+        struct Told(std::sync::mpsc::Sender<LinkError>);
+        impl LinkSink for Told {
+            fn deliver(&mut self, _: &mut Vec<oxkeeper_link::Event>) {}
+            fn closed(&mut self, reason: LinkError) {
+                self.0.send(reason).unwrap();
+            }
+        }
+        let queue = Queue::new(4, 1 << 20);
+        let (sender, told) = std::sync::mpsc::channel();
+        let opened = queue.open(|link| OpenLink {
+            link,
+            resume_after: None,
+            sink: Box::new(Told(sender)),
+        });
+        assert!(opened.is_some());
+        queue.close();
+        assert_eq!(told.try_recv(), Ok(LinkError::Closed));
     }
 
     #[test]

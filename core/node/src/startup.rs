@@ -81,6 +81,7 @@ fn shard_options(
         session_tick_ms: options.session_tick_ms,
         reap_interval_ms: options.reap_interval_ms,
         reap_records_max: options.reap_records_max,
+        history_bytes_max: options.history_bytes_max,
         checkpoint_dirty_bytes: options.checkpoint_dirty_bytes,
         checkpoint_commands: options.checkpoint_commands,
     })

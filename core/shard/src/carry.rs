@@ -211,7 +211,7 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
         self.state.apply(offset, entry, &mut applied)?;
         let mut origins = origins.drain(..).chain(std::iter::repeat(Origin::Own));
         for (result, origin) in applied.drain(..).zip(&mut origins) {
-            self.tell(result, origin, outputs);
+            self.tell(result, origin, outputs)?;
         }
         self.buffers.applied = applied;
         let commands = entry.commands.len();
@@ -224,7 +224,12 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
     }
 
     /// A command's change to all links, then its outcome to its sender.
-    fn tell(&mut self, result: Applied, origin: Origin, outputs: &mut Vec<Output>) {
+    fn tell(
+        &mut self,
+        result: Applied,
+        origin: Origin,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), ShardError> {
         match &result.outcome {
             CommandOutcome::SessionGranted(Ok(grant)) => {
                 self.sessions
@@ -238,13 +243,14 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
             if let Some(session) = change.session_ended {
                 self.sessions.end(session);
             }
-            self.links.changed(change, outputs);
+            self.links.changed(self.now.monotonic_us, change, outputs)?;
         }
         if let Origin::Link { link, token } = origin {
             let outcome = result.outcome;
             self.links
                 .answer(link, Event::Outcome { token, outcome }, outputs);
         }
+        Ok(())
     }
 
     /// Each query sees everything that was sent before it, and perhaps more, of which its link has

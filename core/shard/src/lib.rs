@@ -43,6 +43,7 @@ mod checkpoint;
 mod elapsed;
 mod error;
 mod full;
+mod history;
 mod io;
 pub mod limits;
 mod links;

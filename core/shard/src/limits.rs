@@ -25,6 +25,15 @@ pub const CHECKPOINT_AGAIN_US: u64 = 1_000_000;
 /// After files of the log could not be prepared, it is tried again so much later.
 pub const PREPARE_AGAIN_US: u64 = 1_000_000;
 
+/// Change sets in the history of a shard whose links may break are at most so old.
+pub const HISTORY_AGE_MAX_US: u64 = 5_000_000;
+
+/// What a change weighs in the history apart from its path and value.
+pub const CHANGE_BYTES: usize = 256;
+
+/// What a revision weighs apart from its changes.
+pub const CHANGE_SET_BYTES: usize = 128;
+
 // A batch that is not full takes any one command.
 const _: () =
     assert!(ENTRY_HEADER_BYTES_MAX + ENTRY_BYTES_TARGET + COMMAND_BYTES_MAX <= ENTRY_BYTES_MAX);

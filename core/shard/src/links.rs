@@ -1,22 +1,13 @@
 //! The links of a shard: who hears of it, and what a link that resumes can still be told.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use oxkeeper_link::{Event, LinkError, Opened};
-use oxkeeper_model::{ChangeSet, ChangedValue, Position, limits::CHANGE_HISTORY_MAX};
+use oxkeeper_model::{ChangeSet, Position};
+use oxkeeper_replication::InvariantBroken;
 
+use crate::history::History;
 use crate::io::{LinkId, Output};
-
-/// The history's size. Large values push old changes out earlier. What goes in comes out again soon
-/// after: a history that the processor's caches hold is twice as cheap as a large one.
-const HISTORY_BYTES_MAX: usize = 2 << 20;
-
-/// What a change weighs in the history apart from its path and value.
-const CHANGE_BYTES: usize = 256;
-
-/// What a revision weighs apart from its changes.
-const CHANGE_SET_BYTES: usize = 128;
 
 /// All open links and the change history.
 #[derive(Debug)]
@@ -28,10 +19,10 @@ pub(crate) struct Links {
 
 impl Links {
     /// `position`: of the state, before the first change.
-    pub(crate) fn new(position: Position) -> Self {
+    pub(crate) fn new(position: Position, history_bytes_max: usize) -> Self {
         Self {
             open: Vec::new(),
-            history: History::new(position),
+            history: History::new(position, history_bytes_max),
         }
     }
 
@@ -81,12 +72,17 @@ impl Links {
     }
 
     /// To every link, and into the history.
-    pub(crate) fn changed(&mut self, change: Arc<ChangeSet>, outputs: &mut Vec<Output>) {
+    pub(crate) fn changed(
+        &mut self,
+        now_us: u64,
+        change: Arc<ChangeSet>,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), InvariantBroken> {
         outputs.extend(self.open.iter().map(|&link| Output::Event {
             link,
             event: Event::Changed(Arc::clone(&change)),
         }));
-        self.history.push(change);
+        self.history.push(now_us, change)
     }
 
     /// To one link, if it is still there.
@@ -105,75 +101,6 @@ impl Links {
                 .map(|link| Output::Closed { link, reason }),
         );
     }
-}
-
-/// The last change sets. Invariant: their revisions have no gaps.
-#[derive(Debug)]
-struct History {
-    /// Before the first of them.
-    start: Position,
-    changes: VecDeque<Arc<ChangeSet>>,
-    bytes: usize,
-}
-
-impl History {
-    fn new(start: Position) -> Self {
-        Self {
-            start,
-            changes: VecDeque::new(),
-            bytes: 0,
-        }
-    }
-
-    fn push(&mut self, change: Arc<ChangeSet>) {
-        debug_assert!(
-            self.changes
-                .back()
-                .is_none_or(|last| last.revision.next() == change.revision),
-            "a gap in the revisions"
-        );
-        self.bytes += change_set_bytes(&change);
-        self.changes.push_back(change);
-        while self.changes.len() > CHANGE_HISTORY_MAX
-            || (self.bytes > HISTORY_BYTES_MAX && self.changes.len() > 1)
-        {
-            if let Some(old) = self.changes.pop_front() {
-                self.bytes -= change_set_bytes(&old);
-                self.start = old.position();
-            }
-        }
-    }
-
-    /// Everything after `after`; `None` if not all of it is there, or if it is of another history.
-    fn after(&self, after: Position) -> Option<impl Iterator<Item = &Arc<ChangeSet>> + use<'_>> {
-        let seen = after.revision.0.checked_sub(self.start.revision.0)?;
-        let seen = usize::try_from(seen).ok()?;
-        let there = match seen.checked_sub(1) {
-            None => self.start,
-            Some(last) => self.changes.get(last)?.position(),
-        };
-        (there == after).then(|| self.changes.range(seen..))
-    }
-}
-
-fn change_set_bytes(set: &ChangeSet) -> usize {
-    let value_bytes = |value: &ChangedValue| match value {
-        ChangedValue::Set(Some(value)) => value.len(),
-        ChangedValue::Set(None) | ChangedValue::Unchanged | ChangedValue::Omitted => 0,
-    };
-    let changes = set
-        .changes
-        .iter()
-        .map(|c| CHANGE_BYTES + c.path.len() + value_bytes(&c.value));
-    let parents = set
-        .parents
-        .iter()
-        .map(|(path, _)| CHANGE_BYTES + path.len());
-    // Of a large end all records weigh what the longest of their kind may: nobody walks through them.
-    let ended = set.end.as_ref();
-    let ended = ended.map_or(0, |end| end.records.len() + end.parents.len());
-    let listed = changes.sum::<usize>() + parents.sum::<usize>();
-    CHANGE_SET_BYTES + listed + ended * CHANGE_BYTES
 }
 
 #[cfg(test)]

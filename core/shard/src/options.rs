@@ -28,6 +28,9 @@ pub struct ShardOptions {
     pub reap_interval_ms: u32,
     /// Most records that one look-up for them deletes.
     pub reap_records_max: usize,
+    /// Change sets kept for links that break and come back, at most five seconds old; 0 if links end
+    /// only with the shard. Bytes.
+    pub history_bytes_max: usize,
     /// A checkpoint starts when so much that is not durable in the store waits. Bytes.
     pub checkpoint_dirty_bytes: usize,
     /// A checkpoint starts after so many commands, which bounds the replay after a crash.

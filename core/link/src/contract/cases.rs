@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use oxkeeper_model::{
     Answer, ChangeKind, ChangeSet, ClientCommand, CommandOutcome, Digest, Lifetime, Nonce,
     Position, Query, SessionError, SessionGrant, SessionId, TxnOutcome, WriteOutcome, WriteRefusal,
-    WriteSeq, limits::CHANGE_HISTORY_MAX,
+    WriteSeq,
 };
 
 use super::client::token_of;
@@ -343,7 +343,7 @@ fn a_link_resumes(test: TestShard) {
 fn a_link_does_not_resume(test: TestShard) {
     let mut writer = TestClient::open(&test.shard, None);
     let start = writer.opened.position;
-    for _ in 0..=CHANGE_HISTORY_MAX / 64 {
+    for _ in 0..=test.history_bytes_max / (64 * 128) {
         let requests: Vec<Request> = (0..64)
             .map(|_| Request::Command {
                 token: writer.token(),

@@ -25,6 +25,7 @@ pub(crate) fn options() -> NodeOptions {
     NodeOptions {
         seed: seed(),
         session_tick_ms: 50,
+        history_bytes_max: 64 << 20,
         ..NodeOptions::default()
     }
 }

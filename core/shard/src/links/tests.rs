@@ -44,9 +44,16 @@ fn opened(links: &mut Links, after: Option<u64>, current: u64) -> (Vec<u64>, Ope
 
 #[test]
 fn a_link_resumes_exactly_within_the_history() {
-    let mut links = Links::new(at(0));
-    let last = CHANGE_HISTORY_MAX as u64 + 10;
-    (1..=last).for_each(|revision| links.changed(empty(revision), &mut Vec::new()));
+    let mut links = Links::new(at(0), 64 << 20);
+    let last = 20;
+    let mut unheard = Vec::new();
+    for revision in 1..=last {
+        let now_us = revision * 1_000_000;
+        links
+            .changed(now_us, empty(revision), &mut unheard)
+            .unwrap();
+    }
+    let oldest = last - 6;
     let resumed = |position| Opened {
         position: at(position),
         resumed: true,
@@ -60,12 +67,12 @@ fn a_link_resumes_exactly_within_the_history() {
     assert_eq!(opened_at, resumed(last - 2));
     assert_eq!(seen, [last - 1, last]);
     assert_eq!(
-        opened(&mut links, Some(10), last).1,
-        resumed(10),
+        opened(&mut links, Some(oldest), last).1,
+        resumed(oldest),
         "the oldest there is"
     );
     assert_eq!(opened(&mut links, Some(last), last).1, resumed(last));
-    assert_eq!(opened(&mut links, Some(9), last).1, fresh);
+    assert_eq!(opened(&mut links, Some(oldest - 1), last).1, fresh);
     assert_eq!(
         opened(&mut links, Some(last + 1), last).1,
         fresh,
@@ -85,35 +92,13 @@ fn a_link_resumes_exactly_within_the_history() {
 }
 
 #[test]
-fn large_values_shorten_the_history() {
-    let mut history = History::new(at(0));
-    let mut set = ChangeSet {
-        ..(*empty(0)).clone()
-    };
-    let value = bytes::Bytes::from(vec![0; HISTORY_BYTES_MAX / 4]);
-    set.changes.push(oxkeeper_model::Change {
-        path: oxkeeper_model::Path::root(),
-        kind: oxkeeper_model::ChangeKind::ValueSet,
-        head: oxkeeper_link::contract::root().record.head.into(),
-        parent_acl: None,
-        value: ChangedValue::Set(Some(value)),
-    });
-    for revision in 1..=10 {
-        set.revision = Revision(revision);
-        history.push(Arc::new(set.clone()));
-    }
-    assert_eq!(history.changes.len(), 3);
-    assert!(history.bytes <= HISTORY_BYTES_MAX);
-}
-
-#[test]
 fn closing_a_link_leaves_the_others() {
-    let mut links = Links::new(at(0));
+    let mut links = Links::new(at(0), 64 << 20);
     let mut outputs = Vec::new();
     links.open(LINK, None, at(0), &mut outputs);
     links.open(LinkId(2), None, at(0), &mut outputs);
     links.close(LINK);
-    links.changed(empty(1), &mut outputs);
+    links.changed(0, empty(1), &mut outputs).unwrap();
     links.answer(LINK, Event::Changed(empty(2)), &mut outputs);
     links.close_all(&mut outputs);
     assert_eq!(told(&outputs, LINK), []);

@@ -43,6 +43,7 @@ pub(crate) fn options() -> ShardOptions {
         session_tick_ms: 1_000,
         reap_interval_ms: 60_000,
         reap_records_max: 1_000,
+        history_bytes_max: 1 << 20,
         checkpoint_dirty_bytes: 1 << 20,
         checkpoint_commands: 1_000,
     }
