@@ -118,6 +118,7 @@ async fn start_node(config: &Config, shutdown: CancellationToken) -> anyhow::Res
     };
     let store = RocksOptions {
         block_cache: BlockCache::new(config.block_cache_bytes.usize()),
+        ..RocksOptions::default()
     };
     let data_dir = config.data_dir.0.clone();
     // Recovery reads disks and takes its time: not on a thread that serves connections.

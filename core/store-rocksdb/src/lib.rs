@@ -1,15 +1,18 @@
 //! The store of a shard in RocksDB.
 //!
 //! Rows that are not durable yet are in memory, in an [`Overlay`]; a flush writes them as sorted
-//! tables and adds these to the database at once. RocksDB's own memtable and log are never used,
-//! so it has nothing that it could make durable by itself, neither at a close, nor for a copy, nor
-//! when it recovers from a full disk: the shard's state is only good at its checkpoints (see
+//! tables and adds these to the database at once. RocksDB's own log is never used, and its memtable
+//! is empty (or, where damage keeps it from taking tables, holds whole checkpoints). So it has
+//! nothing else that it could make durable by itself, neither at a close, nor for a copy, nor when
+//! it recovers from a full disk: the shard's state is only good at its checkpoints (see
 //! [`KeyValueStore::start_flush`]). This crate knows rows only as bytes.
 //!
 //! Entry types: [`RocksStore`], [`RocksFrozen`], [`RocksOptions`].
 
 mod error;
 mod flush;
+mod limits;
+mod long_keys;
 mod tables;
 mod tuning;
 

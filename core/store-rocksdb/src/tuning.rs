@@ -7,11 +7,14 @@ use rocksdb::{
 /// Default of [`BlockCache::new`].
 const BLOCK_CACHE_BYTES_DEFAULT: usize = 32 << 20;
 
-/// Of the memtable, which stays empty.
-const MEMTABLE_BYTES: usize = 64 << 10;
+/// Default of [`RocksOptions::table_bytes`].
+const TABLE_BYTES_DEFAULT: usize = 64 << 20;
 
-/// Tables are small so that one compaction is short.
-const TABLE_BYTES: u64 = 16 << 20;
+/// RocksDB flushes a memtable of this size by itself. It is empty, or has one checkpoint.
+const MEMTABLE_BYTES_MAX: usize = 1 << 30;
+
+/// Tables that compactions write are small, so that one compaction is short.
+const COMPACTED_TABLE_BYTES: u64 = 16 << 20;
 const LEVEL_1_BYTES: u64 = 64 << 20;
 
 /// Level 0 grows when compactions lag; reads get slower, writes must not.
@@ -53,20 +56,34 @@ impl Default for BlockCache {
 }
 
 /// What an operator may choose.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct RocksOptions {
     /// Shared with whoever has a clone of it. Default: 32 MiB.
     pub block_cache: BlockCache,
+    /// Bytes of rows, before compression, after which a checkpoint goes on in another table.
+    /// Default: 64 MiB, so that one of usual size is one table.
+    pub table_bytes: usize,
+}
+
+impl Default for RocksOptions {
+    fn default() -> Self {
+        Self {
+            block_cache: BlockCache::default(),
+            table_bytes: TABLE_BYTES_DEFAULT,
+        }
+    }
 }
 
 pub(crate) fn options(options: &RocksOptions) -> Result<Options, Error> {
-    let mut db = Options::default();
+    // A close must not flush. This one has no setter.
+    let mut db = Options::default().get_options_from_string("avoid_flush_during_shutdown=true")?;
     db.create_if_missing(true);
-    // A compaction that meets a damaged block fails; it must not stop the database with it.
+    // A compaction that meets a damaged block fails and must not stop the database with it. What
+    // else this leaves out is checked at open.
     db.set_paranoid_checks(false);
     db.set_block_based_table_factory(&tables(&options.block_cache));
     db.set_compression_type(DBCompressionType::Lz4);
-    db.set_write_buffer_size(MEMTABLE_BYTES);
+    db.set_write_buffer_size(MEMTABLE_BYTES_MAX);
     compactions(&mut db);
     db.set_max_open_files(OPEN_FILES_MAX);
     db.set_skip_stats_update_on_db_open(true);
@@ -81,7 +98,7 @@ pub(crate) fn options(options: &RocksOptions) -> Result<Options, Error> {
 fn compactions(db: &mut Options) {
     db.set_max_background_jobs(2);
     db.set_level_compaction_dynamic_level_bytes(true);
-    db.set_target_file_size_base(TABLE_BYTES);
+    db.set_target_file_size_base(COMPACTED_TABLE_BYTES);
     db.set_max_bytes_for_level_base(LEVEL_1_BYTES);
     db.set_level_zero_file_num_compaction_trigger(LEVEL_0_COMPACT_FILES);
     db.set_level_zero_slowdown_writes_trigger(LEVEL_0_SLOWDOWN_FILES);

@@ -1,10 +1,11 @@
 //! The store's contract, with real crashes: a child process that aborts.
 
-use std::path::Path;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use oxkeeper_store::contract::{self, Machine};
-use oxkeeper_store::{KeyRange, KeyValueStore, StoreErrorKind, WriteBatch};
+use oxkeeper_store::{KeyRange, KeyValueStore, RowReader, StoreErrorKind, WriteBatch, get_vec};
 use oxkeeper_store_rocksdb::{RocksOptions, RocksStore};
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -14,6 +15,15 @@ const CRASH_DIR: &str = "OXKEEPER_TEST_CRASH_DIR";
 
 fn open(directory: &Path) -> RocksStore {
     RocksStore::open(directory, &RocksOptions::default()).expect("open")
+}
+
+/// A store whose checkpoints are many tables each.
+fn open_with_small_tables(directory: &Path) -> RocksStore {
+    let options = RocksOptions {
+        table_bytes: 500,
+        ..RocksOptions::default()
+    };
+    RocksStore::open(directory, &options).expect("open")
 }
 
 #[test]
@@ -50,6 +60,43 @@ proptest! {
     }
 }
 
+/// More of them than a scan sorts at a time, all of one group.
+#[test]
+fn scans_of_many_long_keys_are_sorted_part_by_part() {
+    let directory = TempDir::new().expect("directory");
+    let mut store = open(directory.path());
+    let key = |row: u8| [&[1; 100_000], &[row][..]].concat();
+    for row in 0..100 {
+        let mut batch = WriteBatch::default();
+        batch.put(&key(row), &[row]);
+        store.write(&batch).expect("write");
+    }
+    store.flush().expect("flush");
+    let rows = contract::rows(&store, &KeyRange::all());
+    assert!(rows.iter().map(|(_, value)| value[0]).eq(0..100));
+    let range = KeyRange {
+        from: key(20),
+        to: Some(key(90)),
+    };
+    let rows = contract::rows(&store, &range);
+    assert!(rows.iter().map(|(_, value)| value[0]).eq(20..90));
+}
+
+#[test]
+fn long_keys_are_not_kept_in_memory() {
+    let directory = TempDir::new().expect("directory");
+    let mut store = open(directory.path());
+    for row in 0..200u8 {
+        let mut batch = WriteBatch::default();
+        batch.put(&[&vec![b'n'; 200_000], &[row][..]].concat(), b"");
+        store.write(&batch).expect("write");
+    }
+    store.flush().expect("flush");
+    assert_eq!(contract::rows(&store, &KeyRange::all()).len(), 200);
+    let bytes = store.table_reader_bytes().expect("property");
+    assert!(bytes < 1 << 20, "{bytes} bytes for keys of 40 MB");
+}
+
 #[test]
 fn a_flush_that_fails_leaves_its_rows_to_the_next() {
     let directory = TempDir::new().expect("directory");
@@ -68,6 +115,121 @@ fn a_flush_that_fails_leaves_its_rows_to_the_next() {
     drop(store);
     let rows = contract::rows(&open(directory.path()), &KeyRange::all());
     assert!(rows.len() == 201 && rows.iter().all(|(_, value)| value[7] == 2));
+}
+
+fn table_files(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).expect("list");
+    let paths = entries.map(|entry| entry.expect("list").path());
+    let mut tables: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sst"))
+        .collect();
+    tables.sort();
+    tables
+}
+
+/// A byte of the first block, which has the first rows.
+fn damage(table: &Path) {
+    let mut bytes = std::fs::read(table).expect("read");
+    bytes[100] ^= 1;
+    std::fs::write(table, bytes).expect("write");
+}
+
+#[test]
+fn a_damaged_block_fails_the_reads_that_need_it_and_no_others() {
+    let directory = TempDir::new().expect("directory");
+    let row = |row: u64| [&b"row"[..], &row.to_be_bytes()].concat();
+    let mut batch = WriteBatch::default();
+    for at in 0..2_000 {
+        batch.put(&row(at), b"as it was");
+    }
+    let mut store = open(directory.path());
+    store.write(&batch).expect("write");
+    store.flush().expect("flush");
+    drop(store);
+    let [table] = &table_files(directory.path())[..] else {
+        panic!("one flush, one table");
+    };
+    damage(table);
+    let mut store = open(directory.path());
+    let bad_read = |store: &RocksStore, at| get_vec(store, &row(at)).expect_err("damaged");
+    let error = bad_read(&store, 0);
+    let name = table
+        .file_name()
+        .and_then(|name| name.to_str())
+        .expect("a name");
+    assert_eq!(error.kind, StoreErrorKind::Damaged);
+    assert!(error.reason.contains(name), "{error} names {name}");
+    let scan = store.scan(&KeyRange::all(), &mut |_, _| ControlFlow::Continue(()));
+    assert_eq!(
+        scan.map_err(|error| error.kind),
+        Err(StoreErrorKind::Damaged)
+    );
+    // More flushes than start a compaction, which meets the block too.
+    for _ in 0..10 {
+        store.write(&round_batch(1)).expect("write");
+        store.flush().expect("flush");
+        assert_eq!(
+            get_vec(&store, &row(1_999)),
+            Ok(Some(b"as it was".to_vec()))
+        );
+        assert_eq!(
+            get_vec(&store, &row(150)),
+            Ok(Some(1u64.to_be_bytes().to_vec()))
+        );
+    }
+    drop(store);
+    let store = open(directory.path());
+    let rest = KeyRange::all().after(&row(999));
+    assert_eq!(contract::rows(&store, &rest).len(), 1_000);
+}
+
+#[test]
+fn a_missing_or_cut_table_is_noticed_at_open() {
+    for cut in [false, true] {
+        let directory = TempDir::new().expect("directory");
+        contract::unflushed_writes(&mut open(directory.path()));
+        let table = table_files(directory.path()).remove(0);
+        if cut {
+            let file = std::fs::File::options().write(true).open(&table);
+            file.expect("open").set_len(100).expect("cut");
+        } else {
+            std::fs::remove_file(&table).expect("remove");
+        }
+        let error = RocksStore::open(directory.path(), &RocksOptions::default());
+        let error = error.err().expect("refused");
+        assert_eq!(error.kind, StoreErrorKind::Damaged);
+        let name = table
+            .file_name()
+            .and_then(|name| name.to_str())
+            .expect("a name");
+        assert!(error.reason.contains(name), "{error} names {name}");
+    }
+}
+
+#[test]
+fn nothing_is_ever_in_rocksdbs_memtable_or_log() {
+    let directory = TempDir::new().expect("directory");
+    let mut store = open(directory.path());
+    for round in 0..20 {
+        store.write(&round_batch(round)).expect("write");
+        store.flush().expect("flush");
+    }
+    drop(store);
+    let db = rocksdb::DB::open_default(directory.path()).expect("open");
+    assert_eq!(
+        db.property_int_value("rocksdb.num-entries-active-mem-table"),
+        Ok(Some(0))
+    );
+    let entries = std::fs::read_dir(directory.path()).expect("list");
+    for entry in entries.map(|entry| entry.expect("list")) {
+        if entry
+            .path()
+            .extension()
+            .is_some_and(|extension| extension == "log")
+        {
+            assert_eq!(entry.metadata().expect("metadata").len(), 0);
+        }
+    }
 }
 
 #[test]
@@ -111,7 +273,7 @@ fn round_batch(round: u64) -> WriteBatch {
 /// While one thread waits for flushes and then dies at some moment, the other writes on.
 #[test]
 fn a_crash_amid_a_flush_leaves_the_moment_of_some_freeze() {
-    for _ in 0..5 {
+    for _ in 0..8 {
         let directory = TempDir::new().expect("directory");
         run_child("child_that_aborts_amid_flushes", directory.path());
         let rows = contract::rows(&open(directory.path()), &KeyRange::prefix(b""));
@@ -130,7 +292,7 @@ fn a_crash_amid_a_flush_leaves_the_moment_of_some_freeze() {
 #[ignore = "run by a_crash_amid_a_flush_leaves_the_moment_of_some_freeze in its own process"]
 fn child_that_aborts_amid_flushes() {
     let directory = std::env::var(CRASH_DIR).expect("set by the parent");
-    let mut store = open(Path::new(&directory));
+    let mut store = open_with_small_tables(Path::new(&directory));
     let mut waits = Vec::new();
     for round in 1..=ROUNDS {
         store.write(&round_batch(round)).expect("write");

@@ -21,6 +21,9 @@ const COMMANDS_PER_ENTRY: usize = 64;
 const CHECKPOINT_DIRTY_BYTES: usize = 20 << 20;
 const CHILDREN_PER_PARENT: usize = 1000;
 
+/// Of the kernel's accounts, on every Linux that is in use.
+const TICKS_PER_SECOND: f64 = 100.0;
+
 struct Bench {
     state: ShardState<RocksStore>,
     session: SessionId,
@@ -45,6 +48,17 @@ fn thread_cpu_seconds() -> f64 {
         .next()
         .and_then(|text| text.parse::<f64>().ok());
     on_cpu_ns.unwrap_or(0.0) / 1e9
+}
+
+/// Processor time of all threads: flushes and compactions too.
+fn process_cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = after_name.split_whitespace().skip(11).take(2);
+    ticks
+        .filter_map(|text| text.parse::<f64>().ok())
+        .sum::<f64>()
+        / TICKS_PER_SECOND
 }
 
 fn open(directory: &Path) -> ShardState<RocksStore> {
@@ -149,6 +163,7 @@ impl Bench {
             self.slowest_entry_ms,
         ) = (0.0, 0.0, 0.0);
         let (start, cpu_start) = (Instant::now(), thread_cpu_seconds());
+        let process_start = process_cpu_seconds();
         for first in (0..count).step_by(COMMANDS_PER_ENTRY) {
             let indexes = first..count.min(first + COMMANDS_PER_ENTRY);
             let ops: Vec<TreeOp> = indexes.map(|index| op(self, index)).collect();
@@ -165,8 +180,9 @@ impl Bench {
             }
         }
         println!(
-            "{name:26} {:6.2} us cpu in all, {:6.2} us apply, {:5.2} us encode, slowest entry {:6.1} ms, {:8.0} ops/s overall, rss {} MiB",
+            "{name:26} {:6.2} us cpu, {:6.2} in all threads, {:6.2} us apply, {:5.2} us encode, slowest entry {:6.1} ms, {:8.0} ops/s overall, rss {} MiB",
             (thread_cpu_seconds() - cpu_start) * 1e6 / count as f64,
+            (process_cpu_seconds() - process_start) * 1e6 / count as f64,
             self.apply_seconds * 1e6 / count as f64,
             self.encode_seconds * 1e6 / count as f64,
             self.slowest_entry_ms,
@@ -309,7 +325,7 @@ fn reopen(mut bench: Bench, directory: &Path, records: usize) {
     }
     let (digest, log) = (bench.state.digest(), std::mem::take(&mut bench.log));
     drop(bench);
-    let start = Instant::now();
+    let (start, cpu_start) = (Instant::now(), thread_cpu_seconds());
     let mut state = open(directory);
     let opened = start.elapsed();
     let mut applied = Vec::new();
@@ -324,10 +340,11 @@ fn reopen(mut bench: Bench, directory: &Path, records: usize) {
         "the replay ends where the first run did"
     );
     println!(
-        "reopen: {:.0} ms open, {:.0} ms with the replay of {} entries, rss {} MiB",
+        "reopen: {:.0} ms open, {:.0} ms with the replay of {} entries, {:.0} ms of them on a processor, rss {} MiB",
         opened.as_secs_f64() * 1e3,
         start.elapsed().as_secs_f64() * 1e3,
         log.len(),
+        (thread_cpu_seconds() - cpu_start) * 1e3,
         rss_mib(),
     );
 }

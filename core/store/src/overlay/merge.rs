@@ -12,7 +12,8 @@ pub enum Direction {
 }
 
 impl Direction {
-    fn is_before(self, a: &[u8], b: &[u8]) -> bool {
+    /// Whether a scan meets `a` first.
+    pub fn is_before(self, a: &[u8], b: &[u8]) -> bool {
         match self {
             Self::Forward => a < b,
             Self::Back => a > b,
