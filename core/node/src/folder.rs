@@ -10,14 +10,16 @@
 //!
 //! Files are replaced by writing another one, syncing it, and renaming: see `small_file.rs`.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use oxkeeper_model::limits::SHARD_ID_MAX;
 use oxkeeper_model::placement::Shards;
 use oxkeeper_model::{ClusterUuid, ManifestError, NodeId, NodeManifest, ShardId, ShardUuid};
 use thiserror::Error;
+use tracing::warn;
 
 use crate::small_file::{VERSION, io_error, make_own_dir, own_file, read, replace, sync_dir};
 
@@ -95,6 +97,8 @@ impl DataFolder {
             }
         };
         check_manifest(path, &manifest, node, shards)?;
+        // Not before it is known to be a data folder, and so nobody else's.
+        close_to_others(path)?;
         Ok(Self {
             path: path.to_owned(),
             manifest,
@@ -115,6 +119,19 @@ impl DataFolder {
         }
         Ok(path)
     }
+}
+
+/// A data folder that was made open is closed to others, if this process may do that.
+fn close_to_others(folder: &Path) -> Result<(), FolderError> {
+    let found = fs::metadata(folder).map_err(io_error("look at", folder))?;
+    let mode = found.permissions().mode();
+    let closed = Permissions::from_mode(mode & !OTHERS_MODE);
+    if mode & OTHERS_MODE != 0
+        && let Err(problem) = fs::set_permissions(folder, closed)
+    {
+        warn!(folder = %folder.display(), %problem, "others may read the data, and it cannot be closed to them");
+    }
+    Ok(())
 }
 
 fn lock(folder: &Path) -> Result<File, FolderError> {
@@ -249,9 +266,11 @@ mod tests {
 
     #[test]
     fn only_the_owner_may_look_inside() {
-        use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
+        // Found open, as versions before made it.
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
         let folder = DataFolder::open(&path, NodeId(1), 1).unwrap();
         let shard = folder.shard(ShardId(0)).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -265,6 +284,9 @@ mod tests {
     fn a_folder_of_something_else_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("thesis.tex"), "").unwrap();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
         assert!(refusal(dir.path(), 1).contains("not a data folder"));
+        let left = fs::metadata(dir.path()).unwrap().permissions().mode();
+        assert_eq!(left & 0o777, 0o755);
     }
 }
