@@ -3,24 +3,24 @@
 //! It starts from the inside out (store, shards, proxy, pages), so that whoever can connect is served, and stops
 //! from the outside in, so that what was received is answered and what was answered is kept.
 
-use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
-use metrics_exporter_prometheus::PrometheusHandle;
 use oxkeeper_link::Shard;
 use oxkeeper_model::ShardId;
 use oxkeeper_node::{Node, NodeOptions};
-use oxkeeper_proxy::{Proxy, ProxyOptions, SessionOptions, tree_seed};
+use oxkeeper_proxy::{NodeSamples, Proxy, ProxyOptions, SessionOptions, tree_seed};
 use oxkeeper_store_rocksdb::{BlockCache, RocksOptions, RocksStore};
 use tokio::net::{TcpListener, lookup_host};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Host, Loaded, Port};
+use crate::logging::Log;
 use crate::node_metrics::NodeMetrics;
-use crate::startup::Startup;
-use crate::{hint, http, logging, open_files, shutdown};
+use crate::screen::Screen;
+use crate::{files, hint, http, logging, shutdown};
 
 /// What places the one tree that is served.
 const TREE_PARTITION_KEY: &str = "/";
@@ -28,34 +28,32 @@ const TREE_PARTITION_KEY: &str = "/";
 /// Runs until a signal or a failure. An error was not logged yet.
 pub(crate) fn run(loaded: Loaded) -> anyhow::Result<()> {
     let Loaded { config, warnings } = loaded;
-    logging::start(&config.log_level, config.log_format)?;
+    let log = logging::start(&config.log_level, config.log_format)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    open_files::raise_limit();
-    let recorder = http::install_recorder()?;
+    files::raise_limit();
+    files::keep_private();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.worker_threads())
         .thread_name("proxy")
         .enable_all()
         .build()
         .context("cannot start the threads that serve connections")?;
-    runtime.block_on(serve(config, recorder))
+    runtime.block_on(serve(config, log.0.clone()))
 }
 
-async fn serve(config: Config, recorder: PrometheusHandle) -> anyhow::Result<()> {
-    let shutdown = shutdown::on_signal()?;
+async fn serve(config: Config, log: Log) -> anyhow::Result<()> {
+    let shutdown = shutdown::on_signal(log)?;
     let pages_listener = listen_for_http(&config).await?;
     let node = Arc::new(start_node(&config, shutdown.clone()).await?);
     let proxy = Arc::new(start_proxy(&config, &node).await?);
     let stopped = CancellationToken::new();
     let pages = http::Pages {
-        recorder: recorder.clone(),
         shutdown: shutdown.clone(),
         proxy: Arc::clone(&proxy),
-        node: NodeMetrics::new(&node, tree_shard(&node)),
     };
-    let startup = Startup {
+    let screen = Screen {
         client: proxy.address(),
         http: pages_listener
             .as_ref()
@@ -63,10 +61,9 @@ async fn serve(config: Config, recorder: PrometheusHandle) -> anyhow::Result<()>
         data_dir: config.data_dir.0.clone(),
         shards: config.shards.u32(),
     };
-    tokio::spawn(http::upkeep(recorder, stopped.clone()));
     let http =
         pages_listener.map(|listener| tokio::spawn(http::serve(listener, pages, stopped.clone())));
-    announce(&startup);
+    announce(&screen);
 
     shutdown.cancelled().await;
 
@@ -90,14 +87,13 @@ async fn serve(config: Config, recorder: PrometheusHandle) -> anyhow::Result<()>
     }
 }
 
-fn announce(startup: &Startup) {
-    // A server whose output nobody reads serves all the same.
-    let _ = write!(io::stdout(), "{}", startup.screen());
+fn announce(screen: &Screen) {
+    screen.print();
     tracing::info!(
-        client = %startup.client,
-        http = startup.http.map(tracing::field::display),
-        data_dir = %startup.data_dir.display(),
-        shards = startup.shards,
+        client = %screen.client,
+        http = screen.http.map(tracing::field::display),
+        data_dir = %screen.data_dir.display(),
+        shards = screen.shards,
         "serving"
     );
 }
@@ -132,10 +128,12 @@ async fn start_node(config: &Config, shutdown: CancellationToken) -> anyhow::Res
     })
 }
 
-async fn start_proxy(config: &Config, node: &Node) -> anyhow::Result<Proxy> {
+async fn start_proxy(config: &Config, node: &Arc<Node>) -> anyhow::Result<Proxy> {
+    let tree_shard = tree_shard(node);
     let shard: Arc<dyn Shard> = node
-        .shard(tree_shard(node))
+        .shard(tree_shard)
         .context("the tree's shard is not on this node")?;
+    let metrics = NodeMetrics::new(node, tree_shard);
     let address = resolve(&config.client_address, config.client_port, "client-address").await?;
     let options = ProxyOptions {
         client_address: address,
@@ -156,8 +154,9 @@ async fn start_proxy(config: &Config, node: &Node) -> anyhow::Result<Proxy> {
             view_cache_bytes: config.view_cache_bytes.usize(),
             ..SessionOptions::default()
         },
+        handshake_timeout: Duration::from_millis(config.session_request_timeout_ms.get()),
+        node_samples: NodeSamples::new(move || metrics.samples()),
         data_dir: config.data_dir.0.clone(),
-        ..ProxyOptions::default()
     };
     Ok(Proxy::start(options, &*shard).await?)
 }

@@ -12,6 +12,8 @@ mod net;
 mod options;
 mod service;
 
+pub use admin::{NodeSamples, Sample, Summary, Unwell, Value};
 pub use net::listener::{Proxy, StartError};
 pub use options::ProxyOptions;
 pub use oxkeeper_session::{SessionOptions, tree_seed};
+pub use oxkeeper_wire::Word;

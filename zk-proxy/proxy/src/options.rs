@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use oxkeeper_session::SessionOptions;
 
-/// Options of one proxy. Every field has ZooKeeper's default where ZooKeeper has the option.
+use crate::admin::NodeSamples;
+
+/// Options of one proxy. Who starts it says each: the only defaults are those of the configuration.
 #[derive(Clone, Debug)]
 pub struct ProxyOptions {
     /// Where clients connect.
@@ -20,23 +22,10 @@ pub struct ProxyOptions {
     pub four_letter_words: Vec<String>,
     /// Sessions and their requests.
     pub session: SessionOptions,
-    /// A connection that has not sent its connect request by then is closed.
+    /// A connection that has not asked for a session by then is closed.
     pub handshake_timeout: Duration,
+    /// What the node behind the link counts.
+    pub node_samples: NodeSamples,
     /// Where data is kept; shown by `conf` and measured by `dirs`.
     pub data_dir: std::path::PathBuf,
-}
-
-impl Default for ProxyOptions {
-    fn default() -> Self {
-        Self {
-            client_address: SocketAddr::from(([0, 0, 0, 0], 2181)),
-            tick_time_ms: 2000,
-            max_client_connections: 60,
-            max_connections: 0,
-            four_letter_words: vec!["srvr".to_owned()],
-            session: SessionOptions::default(),
-            handshake_timeout: Duration::from_secs(30),
-            data_dir: std::path::PathBuf::new(),
-        }
-    }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,10 +16,15 @@ use tokio::sync::oneshot;
 
 use crate::options::ProxyOptions;
 
+/// ZooKeeper's, until another is set.
+const TRACE_MASK: i64 = 306;
+
 pub(crate) struct Service {
     pub(crate) options: ProxyOptions,
     pub(crate) front_end: Arc<FrontEnd>,
     pub(crate) clock: Clock,
+    /// ZooKeeper's trace mask: kept for who sets it, without a meaning here.
+    pub(crate) trace_mask: AtomicI64,
     queries: Arc<OwnQueries>,
 }
 
@@ -38,6 +44,7 @@ impl Service {
             front_end: Arc::new(FrontEnd::new(options.session.clone())),
             options,
             clock: Clock::start(),
+            trace_mask: AtomicI64::new(TRACE_MASK),
             queries: Arc::default(),
         };
         let (opened, is_open) = sync_channel(1);

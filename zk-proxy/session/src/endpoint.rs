@@ -75,6 +75,11 @@ impl Endpoint {
         &self.connection
     }
 
+    /// The word `stmk` will be refused, so its mask is not waited for. To be said at the beginning.
+    pub fn refuse_trace_mask(&mut self) {
+        self.codec.refuse_trace_mask();
+    }
+
     /// Bytes from the client.
     pub fn receive(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
@@ -169,6 +174,7 @@ impl Endpoint {
                 None => break,
                 Some(Inbound::Connect(request)) => {
                     alive = true;
+                    frames += 1;
                     pipeline.on_connect(&mut cx, request);
                 }
                 Some(Inbound::Frame(frame)) => {
@@ -179,6 +185,8 @@ impl Endpoint {
                     }
                 }
                 Some(Inbound::FourLetterWord(word)) => {
+                    frames += 1;
+                    pipeline.stats.received += 1;
                     self.word = Some(word);
                     break;
                 }

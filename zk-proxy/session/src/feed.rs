@@ -335,6 +335,10 @@ impl Consumer {
         path: &str,
         acl: &[AclEntry],
     ) {
+        if !self.fired.is_empty() {
+            let watches = self.fired.len() as u64;
+            front_end.stats.watches_fired.of(kind).record(watches);
+        }
         for fired in self.fired.drain(..) {
             let found = front_end.connections.get(&fired.connection);
             let Some(connection) = found.map(|entry| Arc::clone(entry.value())) else {
@@ -342,10 +346,13 @@ impl Consumer {
             };
             let first = {
                 let mut pipeline = connection.pipeline.lock();
-                pipeline.on_event(&front_end.load, fired, zxid, kind, path, acl);
+                let load = &front_end.load;
+                let bytes = pipeline.on_event(load, fired, zxid, kind, path, acl);
+                if bytes > 0 {
+                    front_end.stats.event_sent(bytes);
+                }
                 pipeline.outbox.claim()
             };
-            front_end.stats.events_sent.fetch_add(1, Relaxed);
             if first {
                 self.to_send.push(connection);
             }

@@ -37,6 +37,6 @@ pub use front_end::FrontEnd;
 pub use options::SessionOptions;
 pub use outbox::DirectWrite;
 pub use seed::tree_seed;
-pub use stats::{ConnectionStats, Latencies, Stats};
+pub use stats::{Amounts, ConnectionStats, Latencies, Stats, WatchesFired};
 pub use translate::zxid;
 pub use watch::Kinds;

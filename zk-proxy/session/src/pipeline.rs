@@ -101,6 +101,8 @@ pub(crate) struct Pipeline {
     /// Bytes of the frames in `queue` and `held`.
     pending_bytes: usize,
     pub(crate) outbox: Outbox,
+    /// Where in the outbox the reply starts that is being written.
+    reply_start: usize,
     watched: Watched,
     pub(crate) stats: ConnectionStats,
 }
@@ -123,6 +125,7 @@ impl Pipeline {
             stalled: false,
             pending_bytes: 0,
             outbox,
+            reply_start: 0,
             watched: Watched::default(),
             stats: ConnectionStats::new(now_us),
         }
@@ -221,6 +224,7 @@ impl Pipeline {
                 query: Query::Attachment { session },
             },
         });
+        self.stats.received += 1;
         self.stats.last_op = OpCode::CREATE_SESSION;
         self.phase = Phase::Connecting(request);
     }
@@ -278,6 +282,7 @@ impl Pipeline {
                     acknowledged: WriteSeq(0),
                 });
                 self.stats.sent += 1;
+                cx.stats.packets_sent.fetch_add(1, Relaxed);
                 self.pump(cx);
             }
             Err(SessionError::Expired | SessionError::WrongPassword) => {
@@ -364,7 +369,7 @@ impl Pipeline {
         self.pump(cx);
     }
 
-    /// A watch event. Swallowed if this connection may not read what it tells of.
+    /// A watch event. Swallowed if this connection may not read what it tells of. How many bytes it took.
     pub(crate) fn on_event(
         &mut self,
         load: &Load,
@@ -373,20 +378,23 @@ impl Pipeline {
         kind: EventType,
         path: &str,
         acl: &[AclEntry],
-    ) {
+    ) -> usize {
         if !fired.consumed.is_none() {
             self.watched.forget(path, fired.consumed);
         }
         if self.is_closing() || !permits(acl, &self.identities, Permission::Read) {
-            return;
+            return 0;
         }
         if self.outbox.len() > UNSENT_CLOSE_BYTES {
             tracing::warn!(connection = %self.connection, "closing a connection that does not read its events");
             self.outbox.bytes.clear();
-            return self.close(load);
+            self.close(load);
+            return 0;
         }
+        let before = self.outbox.len();
         notification(&mut self.outbox.bytes, zxid, kind, path);
         self.stats.sent += 1;
+        self.outbox.len() - before
     }
 
     /// Answers whatever is answerable now, in order, and looks at what was held back. Stalls when
@@ -423,6 +431,7 @@ impl Pipeline {
         let Some(mut first) = self.queue.pop_front() else {
             return false;
         };
+        self.reply_start = self.outbox.len();
         let done = match &mut first.step {
             Step::Write { outcome: None, .. } | Step::Close { outcome: None } => false,
             Step::Write {

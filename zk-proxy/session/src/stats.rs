@@ -2,7 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use oxkeeper_wire::OpCode;
+use oxkeeper_wire::{EventType, OpCode};
+
+/// Before each frame on the wire.
+const LENGTH_FIELD_BYTES: usize = 4;
 
 /// Sub-buckets per power of two: latencies are told to within an eighth.
 const SUB_BUCKETS: u64 = 8;
@@ -112,6 +115,79 @@ fn upper_bound_us(bucket: usize) -> u64 {
     ((SUB_BUCKETS + within + 1) << power) - 1
 }
 
+/// Count, sum and extremes of what was recorded, without locks.
+#[derive(Default)]
+pub struct Amounts {
+    count: AtomicU64,
+    sum: AtomicU64,
+    /// Meaningless while `count` is 0.
+    min: AtomicU64,
+    max: AtomicU64,
+    last: AtomicU64,
+}
+
+impl Amounts {
+    pub(crate) fn record(&self, amount: u64) {
+        if self.count.fetch_add(1, Relaxed) == 0 {
+            self.min.store(amount, Relaxed);
+        }
+        self.sum.fetch_add(amount, Relaxed);
+        if amount < self.min.load(Relaxed) {
+            self.min.fetch_min(amount, Relaxed);
+        }
+        if amount > self.max.load(Relaxed) {
+            self.max.fetch_max(amount, Relaxed);
+        }
+        self.last.store(amount, Relaxed);
+    }
+
+    pub fn count(&self) -> u64 {
+        self.count.load(Relaxed)
+    }
+
+    pub fn sum(&self) -> u64 {
+        self.sum.load(Relaxed)
+    }
+
+    pub fn min(&self) -> Option<u64> {
+        (self.count() > 0).then(|| self.min.load(Relaxed))
+    }
+
+    pub fn max(&self) -> Option<u64> {
+        (self.count() > 0).then(|| self.max.load(Relaxed))
+    }
+
+    pub fn last(&self) -> Option<u64> {
+        (self.count() > 0).then(|| self.last.load(Relaxed))
+    }
+
+    fn reset(&self) {
+        for part in [&self.count, &self.sum, &self.min, &self.max, &self.last] {
+            part.store(0, Relaxed);
+        }
+    }
+}
+
+/// How many watches each event found, by the kind of event.
+#[derive(Default)]
+pub struct WatchesFired {
+    pub created: Amounts,
+    pub deleted: Amounts,
+    pub changed: Amounts,
+    pub children: Amounts,
+}
+
+impl WatchesFired {
+    pub(crate) fn of(&self, kind: EventType) -> &Amounts {
+        match kind {
+            EventType::NodeCreated => &self.created,
+            EventType::NodeDeleted => &self.deleted,
+            EventType::NodeDataChanged => &self.changed,
+            EventType::NodeChildrenChanged => &self.children,
+        }
+    }
+}
+
 /// Counters of the whole proxy since its start or the last `srst`.
 pub struct Stats {
     /// Of all requests.
@@ -127,8 +203,14 @@ pub struct Stats {
     pub connections_rejected: AtomicU64,
     pub connections_dropped: AtomicU64,
     pub sessions_expired: AtomicU64,
+    /// Connections that were closed because they did not ask for a session.
+    pub sessionless_expired: AtomicU64,
     pub large_requests_rejected: AtomicU64,
     pub events_sent: AtomicU64,
+    pub event_bytes: AtomicU64,
+    pub watches_fired: WatchesFired,
+    /// Bytes of each reply and event, without its length field.
+    pub reply_bytes: Amounts,
     /// setData by a session on another session's ephemeral znode: it vanishes with its owner.
     pub foreign_ephemeral_writes: AtomicU64,
 }
@@ -148,15 +230,23 @@ impl Default for Stats {
             connections_rejected: AtomicU64::new(0),
             connections_dropped: AtomicU64::new(0),
             sessions_expired: AtomicU64::new(0),
+            sessionless_expired: AtomicU64::new(0),
             large_requests_rejected: AtomicU64::new(0),
             events_sent: AtomicU64::new(0),
+            event_bytes: AtomicU64::new(0),
+            watches_fired: WatchesFired::default(),
+            reply_bytes: Amounts::default(),
             foreign_ephemeral_writes: AtomicU64::new(0),
         }
     }
 }
 
 impl Stats {
-    pub(crate) fn answered(&self, op: OpCode, latency_us: u64) {
+    /// A reply of so many bytes, with its length field, was written.
+    pub(crate) fn answered(&self, op: OpCode, latency_us: u64, bytes: usize) {
+        if let Some(bytes) = bytes.checked_sub(LENGTH_FIELD_BYTES) {
+            self.reply_bytes.record(bytes as u64);
+        }
         self.packets_sent.fetch_add(1, Relaxed);
         self.latencies.record(latency_us);
         match op {
@@ -174,6 +264,15 @@ impl Stats {
         }
     }
 
+    /// An event of so many bytes, with its length field, was written.
+    pub(crate) fn event_sent(&self, bytes: usize) {
+        let bytes = bytes.saturating_sub(LENGTH_FIELD_BYTES) as u64;
+        self.packets_sent.fetch_add(1, Relaxed);
+        self.reply_bytes.record(bytes);
+        self.events_sent.fetch_add(1, Relaxed);
+        self.event_bytes.fetch_add(bytes, Relaxed);
+    }
+
     pub(crate) fn auth_failed(&self) {
         self.auth_failed.fetch_add(1, Relaxed);
     }
@@ -186,6 +285,7 @@ impl Stats {
         ] {
             latencies.reset();
         }
+        self.reply_bytes.reset();
         self.packets_received.store(0, Relaxed);
         self.packets_sent.store(0, Relaxed);
     }

@@ -43,6 +43,14 @@ impl Kinds {
     pub fn is_none(self) -> bool {
         self.0 == 0
     }
+
+    /// As ZooKeeper counts them: a connection is in its list of those who watch a znode, in that of
+    /// those who watch the znode's children, or in both.
+    pub(crate) fn count(self) -> usize {
+        let data = Self::DATA.with(Self::PERSISTENT).with(Self::RECURSIVE);
+        let children = Self::CHILD.with(Self::PERSISTENT);
+        usize::from(self.intersects(data)) + usize::from(self.intersects(children))
+    }
 }
 
 /// What happened to a znode, as far as its own watches are concerned.
@@ -249,6 +257,28 @@ mod tests {
         assert_eq!(node_event(&table, "/a/b", NodeEvent::Created), [1]);
         table.remove("/a", ME, Kinds::ANY);
         assert_eq!(table.recursive.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_watch_counts_once_for_the_znode_and_once_for_its_children() {
+        let count = |kinds: &[Kinds]| {
+            kinds
+                .iter()
+                .fold(Kinds::NONE, |all, &one| all.with(one))
+                .count()
+        };
+        assert_eq!(count(&[]), 0);
+        for one in [Kinds::DATA, Kinds::CHILD, Kinds::RECURSIVE] {
+            assert_eq!(count(&[one]), 1);
+        }
+        for two in [
+            &[Kinds::PERSISTENT][..],
+            &[Kinds::DATA, Kinds::CHILD],
+            &[Kinds::CHILD, Kinds::RECURSIVE],
+            &[Kinds::ANY],
+        ] {
+            assert_eq!(count(two), 2, "{two:?}");
+        }
     }
 
     #[test]

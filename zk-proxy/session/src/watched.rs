@@ -62,7 +62,8 @@ impl Watched {
         }
     }
 
+    /// As ZooKeeper counts them.
     pub(crate) fn count(&self) -> usize {
-        self.kinds.len()
+        self.kinds.values().map(|kinds| kinds.count()).sum()
     }
 }

@@ -52,6 +52,7 @@ enum Phase {
 pub struct ServerCodec {
     phase: Phase,
     packet_bytes_max: usize,
+    takes_trace_mask: bool,
 }
 
 impl Default for ServerCodec {
@@ -66,7 +67,13 @@ impl ServerCodec {
         Self {
             phase: Phase::Opening,
             packet_bytes_max,
+            takes_trace_mask: true,
         }
+    }
+
+    /// For a server that refuses `stmk`, and so does not wait for what follows it.
+    pub fn refuse_trace_mask(&mut self) {
+        self.takes_trace_mask = false;
     }
 
     /// The first four bytes decide. (A TLS ClientHello, `16 03`, would be told apart here as well: as a length it
@@ -88,7 +95,7 @@ impl ServerCodec {
 
     fn word(&mut self, word: Word, source: &mut BytesMut) -> Option<Inbound> {
         let mut argument = None;
-        if word == Word::Stmk {
+        if word == Word::Stmk && self.takes_trace_mask {
             let bytes = source.first_chunk::<STMK_BYTES>()?;
             argument = Some((&bytes[4..]).get_i64());
         }

@@ -86,6 +86,20 @@ fn every_word_is_recognised_even_byte_by_byte() {
 }
 
 #[test]
+fn who_refuses_the_trace_mask_does_not_wait_for_it() {
+    let mut codec = ServerCodec::default();
+    codec.refuse_trace_mask();
+    let word = FourLetterWord {
+        word: Word::Stmk,
+        argument: None,
+    };
+    assert_eq!(
+        codec.decode(&mut BytesMut::from(&b"stmk"[..])).unwrap(),
+        Some(Inbound::FourLetterWord(word))
+    );
+}
+
+#[test]
 fn the_trace_mask_follows_its_word() {
     let mut codec = ServerCodec::default();
     let mut buffer = BytesMut::from(&b"stmk"[..]);

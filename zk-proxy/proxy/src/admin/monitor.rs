@@ -1,37 +1,39 @@
 //! Everything that is counted, under the names that dashboards for ZooKeeper know: gathered once,
-//! shown by `mntr` (with the prefix `zk_`) and by the metrics page (without).
+//! shown by `mntr` (with the prefix `zk_`) and by the metrics page (without). All names are here, but
+//! for those of the process and of the node.
 
+use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use oxkeeper_model::{Answer, Query};
+use oxkeeper_session::{Amounts, Latencies, Stats};
 
-use super::four_letter::VERSION;
-use oxkeeper_session::Latencies;
-
+use super::four_letter::{VERSION, rounded};
+use super::process;
+use super::sample::{Sample, Summary, Value};
 use crate::service::Service;
 
-/// A value as it is told to the metrics page.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Value {
-    Counter(u64),
-    Gauge(f64),
-}
+/// Shares of which `mntr` tells the latency that they stay within, with the names that they have there.
+const QUANTILES: [(f64, &str); 4] = [(0.5, "p50"), (0.95, "p95"), (0.99, "p99"), (0.999, "p999")];
 
-impl std::fmt::Display for Value {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Counter(count) => count.fmt(f),
-            Self::Gauge(value) => value.fmt(f),
-        }
-    }
-}
+/// ZooKeeper's name for a size that was not seen yet.
+const NO_SIZE: f64 = -1.0;
 
-/// Quantiles that are told of each latency.
-const QUANTILES: [(f64, &str); 4] = [
-    (0.5, "0.5"),
-    (0.95, "0.95"),
-    (0.99, "0.99"),
-    (0.999, "0.999"),
+/// ZooKeeper's counters of what one server without TLS and without throttling never does.
+const NEVER_COUNTED: [&str; 5] = [
+    "commit_count",
+    "proposal_count",
+    "throttled_ops",
+    "tls_handshake_exceeded",
+    "unsuccessful_handshake",
+];
+
+/// The same, of gauges.
+const NEVER_GAUGED: [&str; 4] = [
+    "local_sessions",
+    "outstanding_tls_handshake",
+    "non_mtls_local_conn_count",
+    "non_mtls_remote_conn_count",
 ];
 
 /// What the shard counts.
@@ -43,8 +45,8 @@ pub(crate) struct ShardCounts {
     pub(crate) sessions: u64,
 }
 
-pub(crate) async fn shard_counts(tree: &Service) -> ShardCounts {
-    match tree.query(Query::Stats).await {
+pub(crate) async fn shard_counts(service: &Service) -> ShardCounts {
+    match service.query(Query::Stats).await {
         Ok(Answer::Stats {
             records,
             ephemerals,
@@ -67,128 +69,155 @@ impl ShardCounts {
     }
 }
 
-pub(crate) fn watch_count(tree: &Service) -> u64 {
-    let connections = tree.connections();
-    let counts = connections.iter().map(|one| one.watch_count() as u64);
-    counts.sum()
+fn watch_count(service: &Service) -> usize {
+    let connections = service.connections();
+    connections.iter().map(|one| one.watch_count()).sum()
 }
 
-/// All values but the latencies, in the order of ZooKeeper's `mntr`.
-pub(crate) async fn gather(tree: &Service) -> Vec<(&'static str, Value)> {
-    let counts = shard_counts(tree).await;
-    let stats = &tree.stats;
-    let count = |counter: &AtomicU64| Value::Counter(counter.load(Relaxed));
-    let gauge = |value: u64| Value::Gauge(value as f64);
+/// All samples.
+pub(crate) async fn samples(service: &Service) -> Vec<Sample> {
+    let mut samples = gauges(service, shard_counts(service).await);
+    samples.extend(counters(service));
+    samples.extend(summaries(&service.stats));
+    samples.extend(process::samples());
+    samples.extend(service.options.node_samples.gather());
+    samples
+}
+
+fn gauges(service: &Service, counts: ShardCounts) -> Vec<Sample> {
+    let stats = &service.stats;
+    let all = &stats.latencies;
+    let reply_bytes = |size: Option<u64>| size.map_or(NO_SIZE, |size| size as f64);
+    let number = |name, value: u64| Sample::gauge(name, value as f64);
+    let count = |name, counter: &AtomicU64| Sample::gauge(name, counter.load(Relaxed) as f64);
+    let mut gauges = vec![
+        Sample::fraction("avg_latency", rounded(all.average_ms())),
+        number("min_latency", all.min_ms()),
+        number("max_latency", all.max_ms()),
+        number("num_alive_connections", service.connection_count() as u64),
+        number("outstanding_requests", service.outstanding() as u64),
+        number("znode_count", counts.znodes()),
+        number("watch_count", watch_count(service) as u64),
+        number("ephemerals_count", counts.ephemerals),
+        number("approximate_data_size", counts.data_bytes),
+        number("global_sessions", counts.sessions),
+        number("open_file_descriptor_count", process::open_files()),
+        number("max_file_descriptor_count", process::max_files()),
+        number("uptime", service.clock.monotonic_us() / 1000),
+        Sample::gauge(
+            "last_client_response_size",
+            reply_bytes(stats.reply_bytes.last()),
+        ),
+        Sample::gauge(
+            "min_client_response_size",
+            reply_bytes(stats.reply_bytes.min()),
+        ),
+        Sample::gauge(
+            "max_client_response_size",
+            reply_bytes(stats.reply_bytes.max()),
+        ),
+        count("packets_received", &stats.packets_received),
+        count("packets_sent", &stats.packets_sent),
+        count("auth_failed_count", &stats.auth_failed),
+        // No connection is refused by chance.
+        Sample::fraction("connection_drop_probability", 0.0),
+        number("view_cache_bytes", service.view_used_bytes() as u64),
+    ];
+    gauges.extend(NEVER_GAUGED.map(|name| Sample::gauge(name, 0.0)));
+    gauges
+}
+
+fn counters(service: &Service) -> Vec<Sample> {
+    let stats = &service.stats;
+    let count = |name, counter: &AtomicU64| Sample::counter(name, counter.load(Relaxed));
+    let failed = u64::from(!service.is_serving());
+    let mut counters = vec![
+        count("bytes_received_count", &stats.bytes_received),
+        count("response_bytes", &stats.bytes_sent),
+        count("watch_bytes", &stats.event_bytes),
+        count("connection_request_count", &stats.connections_accepted),
+        count("connection_rejected", &stats.connections_rejected),
+        count("connection_drop_count", &stats.connections_dropped),
+        count("stale_sessions_expired", &stats.sessions_expired),
+        count(
+            "sessionless_connections_expired",
+            &stats.sessionless_expired,
+        ),
+        count("large_requests_rejected", &stats.large_requests_rejected),
+        Sample::counter("unrecoverable_error_count", failed),
+        count("watch_events_sent", &stats.events_sent),
+        count("foreign_ephemeral_writes", &stats.foreign_ephemeral_writes),
+    ];
+    counters.extend(NEVER_COUNTED.map(|name| Sample::counter(name, 0)));
+    counters
+}
+
+fn summaries(stats: &Stats) -> Vec<Sample> {
+    let fired = &stats.watches_fired;
     vec![
-        (
-            "num_alive_connections",
-            gauge(tree.connection_count() as u64),
-        ),
-        ("outstanding_requests", gauge(tree.outstanding() as u64)),
-        ("znode_count", gauge(counts.znodes())),
-        ("watch_count", gauge(watch_count(tree))),
-        ("ephemerals_count", gauge(counts.ephemerals)),
-        ("approximate_data_size", gauge(counts.data_bytes)),
-        ("global_sessions", gauge(counts.sessions)),
-        ("local_sessions", gauge(0)),
-        ("open_file_descriptor_count", gauge(open_files())),
-        ("max_file_descriptor_count", gauge(max_files())),
-        ("uptime", gauge(tree.clock.monotonic_us() / 1000)),
-        ("view_cache_bytes", gauge(tree.view_used_bytes() as u64)),
-        ("packets_received", count(&stats.packets_received)),
-        ("packets_sent", count(&stats.packets_sent)),
-        ("bytes_received_count", count(&stats.bytes_received)),
-        ("response_bytes", count(&stats.bytes_sent)),
-        ("auth_failed_count", count(&stats.auth_failed)),
-        (
-            "connection_request_count",
-            count(&stats.connections_accepted),
-        ),
-        ("connection_rejected", count(&stats.connections_rejected)),
-        ("connection_drop_count", count(&stats.connections_dropped)),
-        ("stale_sessions_expired", count(&stats.sessions_expired)),
-        (
-            "large_requests_rejected",
-            count(&stats.large_requests_rejected),
-        ),
-        ("watch_events_sent", count(&stats.events_sent)),
-        (
-            "foreign_ephemeral_writes",
-            count(&stats.foreign_ephemeral_writes),
-        ),
+        Sample::summary("readlatency", of_latencies(&stats.read_latencies)),
+        Sample::summary("updatelatency", of_latencies(&stats.update_latencies)),
+        Sample::summary("node_created_watch_count", of_amounts(&fired.created)),
+        Sample::summary("node_deleted_watch_count", of_amounts(&fired.deleted)),
+        Sample::summary("node_changed_watch_count", of_amounts(&fired.changed)),
+        Sample::summary("node_children_watch_count", of_amounts(&fired.children)),
     ]
 }
 
-fn latencies(tree: &Service) -> [(&'static str, &Latencies); 2] {
-    [
-        ("readlatency", &tree.stats.read_latencies),
-        ("updatelatency", &tree.stats.update_latencies),
-    ]
-}
-
-/// Hands everything to the process's metrics recorder.
-pub(crate) async fn publish(tree: &Service) {
-    for (name, value) in gather(tree).await {
-        match value {
-            Value::Counter(count) => metrics::counter!(name).absolute(count),
-            Value::Gauge(value) => metrics::gauge!(name).set(value),
-        }
-    }
-    let all = &tree.stats.latencies;
-    metrics::gauge!("avg_latency").set(all.average_ms());
-    metrics::gauge!("min_latency").set(all.min_ms() as f64);
-    metrics::gauge!("max_latency").set(all.max_ms() as f64);
-    for (name, latencies) in latencies(tree) {
-        for (quantile, label) in QUANTILES {
-            metrics::gauge!(name, "quantile" => label).set(latencies.quantile_ms(quantile));
-        }
-        metrics::counter!(format!("{name}_count")).absolute(latencies.count());
-        metrics::gauge!(format!("{name}_sum")).set(latencies.sum_ms());
+fn of_latencies(latencies: &Latencies) -> Summary {
+    let quantile = |(share, _)| (share, latencies.quantile_ms(share));
+    Summary {
+        count: latencies.count(),
+        sum: latencies.sum_ms(),
+        min: latencies.min_ms() as f64,
+        max: latencies.max_ms() as f64,
+        quantiles: QUANTILES.map(quantile).into(),
     }
 }
 
-/// The text of `mntr`.
-pub(crate) async fn mntr(tree: &Service) -> String {
-    use std::fmt::Write;
+fn of_amounts(amounts: &Amounts) -> Summary {
+    Summary {
+        count: amounts.count(),
+        sum: amounts.sum() as f64,
+        min: amounts.min().unwrap_or(0) as f64,
+        max: amounts.max().unwrap_or(0) as f64,
+        quantiles: Vec::new(),
+    }
+}
+
+/// The text of `mntr`. It has no labels, so what there is of each shard is not in it.
+pub(crate) async fn mntr(service: &Service) -> String {
     let mut text = format!("zk_version\t{VERSION}\nzk_server_state\tstandalone\n");
-    let all = &tree.stats.latencies;
-    let _ = writeln!(text, "zk_avg_latency\t{}", all.average_ms());
-    let _ = writeln!(text, "zk_min_latency\t{}", all.min_ms());
-    let _ = writeln!(text, "zk_max_latency\t{}", all.max_ms());
-    for (name, value) in gather(tree).await {
-        let _ = writeln!(text, "zk_{name}\t{value}");
-    }
-    for (name, latencies) in latencies(tree) {
-        let average = latencies.average_ms();
-        let _ = writeln!(text, "zk_avg_{name}\t{average}");
-        let _ = writeln!(text, "zk_min_{name}\t{}", latencies.min_ms());
-        let _ = writeln!(text, "zk_max_{name}\t{}", latencies.max_ms());
-        let _ = writeln!(text, "zk_cnt_{name}\t{}", latencies.count());
-        let _ = writeln!(text, "zk_sum_{name}\t{}", latencies.sum_ms());
-        for (quantile, label) in QUANTILES {
-            let label = label.trim_start_matches("0.");
-            let label = if label == "5" { "50" } else { label };
-            let _ = writeln!(
-                text,
-                "zk_p{label}_{name}\t{}",
-                latencies.quantile_ms(quantile)
-            );
+    for sample in samples(service).await {
+        if sample.label.is_none() {
+            put(&mut text, &sample);
         }
     }
     text
 }
 
-/// File descriptors that this process has open; 0 where the system does not tell.
-fn open_files() -> u64 {
-    std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64)
+/// As ZooKeeper prints them: whole numbers, but for averages.
+fn put(text: &mut String, sample: &Sample) {
+    let name = sample.name;
+    let _ = match &sample.value {
+        Value::Counter(count) => writeln!(text, "zk_{name}\t{count}"),
+        Value::Gauge(value) => writeln!(text, "zk_{name}\t{value:.0}"),
+        Value::Fraction(value) => writeln!(text, "zk_{name}\t{value:?}"),
+        Value::Summary(summary) => put_summary(text, name, summary),
+    };
 }
 
-/// How many it may open; 0 where the system does not tell.
-fn max_files() -> u64 {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = limits
-        .lines()
-        .find(|line| line.starts_with("Max open files"));
-    let soft = line.and_then(|line| line.split_whitespace().nth(3));
-    soft.and_then(|limit| limit.parse().ok()).unwrap_or(0)
+fn put_summary(text: &mut String, name: &str, summary: &Summary) -> std::fmt::Result {
+    let average = rounded(summary.average());
+    writeln!(text, "zk_avg_{name}\t{average:?}")?;
+    writeln!(text, "zk_min_{name}\t{:.0}", summary.min)?;
+    writeln!(text, "zk_max_{name}\t{:.0}", summary.max)?;
+    writeln!(text, "zk_cnt_{name}\t{}", summary.count)?;
+    writeln!(text, "zk_sum_{name}\t{:.0}", summary.sum)?;
+    for (share, value) in &summary.quantiles {
+        if let Some((_, label)) = QUANTILES.iter().find(|(known, _)| known == share) {
+            writeln!(text, "zk_{label}_{name}\t{value:.0}")?;
+        }
+    }
+    Ok(())
 }

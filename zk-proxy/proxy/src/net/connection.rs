@@ -62,8 +62,10 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         }
     };
     if let Some(word) = word {
-        let text = four_letter::answer(&service, word).await;
+        let asker = task.endpoint.connection().id;
+        let text = four_letter::answer(&service, asker, word).await;
         let _ = tokio::time::timeout(LINGER, task.stream.write_all(text.as_bytes())).await;
+        service.stats.packets_sent.fetch_add(1, Relaxed);
     }
     let _ = tokio::time::timeout(LINGER, task.stream.shutdown()).await;
     // The client learns of the end first: both handles on the stream go.
@@ -114,6 +116,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<'_, S> {
                 .await
                 .map_err(Stop::Io)?
             {
+                if handshake.is_some() && last_chance.is_none() {
+                    let stats = &self.service.stats;
+                    stats.sessionless_expired.fetch_add(1, Relaxed);
+                }
                 return Ok(None);
             }
         }

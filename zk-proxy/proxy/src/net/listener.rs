@@ -8,16 +8,18 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use oxkeeper_link::{LinkError, Shard};
+use oxkeeper_wire::Word;
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{self, TaskWaker};
 use super::limits::{ACCEPT_PAUSE, BACKLOG, HEARTBEATS_PER_TICK, STOP};
 use super::socket;
-use crate::admin::monitor;
+use crate::admin::{Sample, Unwell, four_letter, health, monitor};
 use crate::options::ProxyOptions;
 use crate::service::Service;
 
@@ -41,6 +43,7 @@ pub struct Proxy {
     address: SocketAddr,
     shutdown: CancellationToken,
     tasks: TaskTracker,
+    acceptor: JoinHandle<()>,
 }
 
 impl Proxy {
@@ -53,24 +56,23 @@ impl Proxy {
         let listener = listen(options.client_address).map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
         let service = Service::start(options, shard)?;
-        let proxy = Self {
-            service: Arc::new(service),
-            address,
-            shutdown: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-        };
+        let service = Arc::new(service);
+        let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
         let acceptor = Acceptor {
-            service: Arc::clone(&proxy.service),
-            shutdown: proxy.shutdown.clone(),
-            tasks: proxy.tasks.clone(),
+            service: Arc::clone(&service),
+            shutdown: shutdown.clone(),
+            tasks: tasks.clone(),
             per_address: Arc::default(),
         };
-        proxy.tasks.spawn(acceptor.run(listener));
-        proxy.tasks.spawn(heartbeat(
-            Arc::clone(&proxy.service),
-            proxy.shutdown.clone(),
-        ));
-        Ok(proxy)
+        let acceptor = tasks.spawn(acceptor.run(listener));
+        tasks.spawn(heartbeat(Arc::clone(&service), shutdown.clone()));
+        Ok(Self {
+            service,
+            address,
+            shutdown,
+            tasks,
+            acceptor,
+        })
     }
 
     /// Where it listens; tells the port if port 0 was asked for.
@@ -78,14 +80,17 @@ impl Proxy {
         self.address
     }
 
-    /// Whether the shard serves.
-    pub fn is_serving(&self) -> bool {
-        self.service.is_serving()
+    /// Whether clients can connect, and the shard answers within a time.
+    pub async fn check(&self, within: Duration) -> Result<(), Unwell> {
+        if self.acceptor.is_finished() {
+            return Err(Unwell::NotAccepting);
+        }
+        health::ask_shard(&self.service, within).await
     }
 
     /// Everything that is counted, under ZooKeeper's names.
-    pub async fn publish_metrics(&self) {
-        monitor::publish(&self.service).await;
+    pub async fn samples(&self) -> Vec<Sample> {
+        monitor::samples(&self.service).await
     }
 
     /// Stops accepting, answers what was received, closes the connections. Sessions live on.
@@ -153,10 +158,13 @@ impl Acceptor {
         let direct = Box::new(move |bytes: &[u8]| direct.write(bytes).unwrap_or(0));
         let waker = Arc::new(TaskWaker::default());
         let task_waker = Arc::clone(&waker).into();
-        let endpoint =
+        let mut endpoint =
             service
                 .front_end
                 .connect(peer, task_waker, Some(direct), service.clock.now());
+        if !four_letter::is_allowed(&service.options, Word::Stmk) {
+            endpoint.refuse_trace_mask();
+        }
         let (service, shutdown) = (Arc::clone(service), self.shutdown.clone());
         self.tasks.spawn(async move {
             connection::serve(service, endpoint, waker, socket, shutdown).await;

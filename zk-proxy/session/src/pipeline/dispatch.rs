@@ -49,6 +49,7 @@ impl Pipeline {
     pub(super) fn dispatch(&mut self, cx: &mut Context<'_>, held: Held) {
         let Held { mut arrival, body } = held;
         let header = arrival.header;
+        self.reply_start = self.outbox.len();
         self.stats.note_op(header.op, header.xid);
         let request = match decode_body(header.op, &body) {
             Ok(request) => request,
@@ -263,7 +264,8 @@ impl Pipeline {
         let latency_us = cx.now_us.saturating_sub(arrival.received_us);
         self.stats
             .answered(cx.now_us, latency_us, zxid(cx.view.position()));
-        cx.stats.answered(arrival.header.op, latency_us);
+        let bytes = self.outbox.len() - self.reply_start;
+        cx.stats.answered(arrival.header.op, latency_us, bytes);
     }
 }
 

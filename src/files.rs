@@ -1,6 +1,8 @@
-//! The process's limit on open files: every connection is one, and so is every file of the store.
+//! The process's files: how many may be open, for every connection is one, and so is every file of the
+//! store; and who may read what it writes.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::fs::Mode;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 
 /// Below this, a warning: 10,000 clients and the store would not fit.
 const OPEN_FILES_WANTED: u64 = 16 * 1024;
@@ -25,4 +27,10 @@ pub(crate) fn raise_limit() {
              (`ulimit -Hn`, or LimitNOFILE= of a systemd unit)"
         );
     }
+}
+
+/// Lets no file or folder that this process makes, in whatever room, be read by others: they hold the
+/// secret of session passwords, and all data.
+pub(crate) fn keep_private() {
+    umask(Mode::RWXG | Mode::RWXO);
 }
