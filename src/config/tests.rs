@@ -1,3 +1,4 @@
+use super::options::{OPTIONS, OptionDoc, joined, yaml_scalar};
 use super::*;
 use clap::Parser;
 
@@ -70,6 +71,40 @@ fn a_zoo_cfg_is_told_by_its_name_and_flags_win_over_it() {
     assert_eq!(loaded.config.data_dir.to_string(), "/b");
     assert_eq!(loaded.config.client_port.u16(), 1111);
     assert_eq!(loaded.warnings.len(), 1);
+}
+
+/// ZooKeeper does not start without them.
+#[test]
+fn a_zoo_cfg_names_data_directory_and_port_or_a_flag_does() {
+    for (text, missing, flags_given) in [
+        ("clientPort=1111\n", "dataDir", ["--data-dir", "/b"]),
+        ("dataDir=/a\n", "clientPort", ["--client-port", "1"]),
+        (
+            "dataDir=/a\nclientPort=0\n",
+            "clientPort",
+            ["--client-port", "0"],
+        ),
+    ] {
+        let problem = problem_with("zoo.cfg", text);
+        assert!(
+            problem.contains(&format!("{missing} is not set")) && problem.contains(flags_given[0]),
+            "{problem}"
+        );
+        let (_dir, path) = file("zoo.cfg", text);
+        load(flags(&flags_given), Some(&path)).unwrap();
+    }
+}
+
+#[test]
+fn ticks_are_longer_in_a_zoo_cfg_that_does_not_say() {
+    let (_dir, path) = file("zoo.cfg", "dataDir=/a\nclientPort=1111\n");
+    let config = load(Layer::default(), Some(&path)).unwrap().config;
+    assert_eq!(config.tick_time_ms.get(), 3000);
+    assert_eq!(config.session_timeout_ms_max(), 60_000);
+    let config = load(flags(&["--tick-time-ms", "2000"]), Some(&path))
+        .unwrap()
+        .config;
+    assert_eq!(config.tick_time_ms.get(), 2000);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use oxkeeper_proxy::Word;
 use serde::{Deserialize, Deserializer};
 use tracing_subscriber::EnvFilter;
 
@@ -16,6 +17,11 @@ pub(crate) struct Within<const MIN: u64, const MAX: u64>(u64);
 impl<const MIN: u64, const MAX: u64> Within<MIN, MAX> {
     pub(crate) fn new(value: u64) -> Option<Self> {
         (MIN..=MAX).contains(&value).then_some(Self(value))
+    }
+
+    /// What of the range is nearest.
+    pub(crate) fn nearest(value: u64) -> Self {
+        Self(value.clamp(MIN, MAX))
     }
 
     pub(crate) fn get(self) -> u64 {
@@ -133,11 +139,27 @@ impl fmt::Display for Host {
     }
 }
 
-/// Which four-letter words are answered.
+/// Which four-letter words are answered, beside `srvr`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FourLetterWords {
     /// `None`: all of them.
     pub(crate) allowed: Option<Vec<String>>,
+}
+
+impl Default for FourLetterWords {
+    fn default() -> Self {
+        Self {
+            allowed: Some(Vec::new()),
+        }
+    }
+}
+
+impl FourLetterWords {
+    pub(crate) fn allow(&mut self, word: &str) {
+        if let Some(allowed) = &mut self.allowed {
+            allowed.push(word.to_owned());
+        }
+    }
 }
 
 impl FromStr for FourLetterWords {
@@ -153,9 +175,10 @@ impl FromStr for FourLetterWords {
             if word == "*" {
                 return Ok(Self { allowed: None });
             }
-            if word.len() != 4 || !word.bytes().all(|byte| byte.is_ascii_lowercase()) {
+            if !Word::ALL.iter().any(|known| known.as_str() == word) {
                 return Err(format!(
-                    "`{word}` is not a four-letter word: give a list like `ruok, srvr, mntr`, or `*` for all"
+                    "`{word}` is not a four-letter word of this server: give a list like \
+                     `ruok, srvr, mntr`, or `*` for all"
                 ));
             }
             words.push(word.to_owned());
@@ -175,7 +198,7 @@ impl fmt::Display for FourLetterWords {
     }
 }
 
-/// The digest of the administrator who passes every ACL: `super:` and the Base64 of a SHA-1.
+/// The digest of the administrator who passes every ACL: a user, a colon and the Base64 of a SHA-1.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct SuperDigest(pub(crate) Option<String>);
 
@@ -190,14 +213,11 @@ impl FromStr for SuperDigest {
             return Ok(Self(None));
         }
         // The text is not repeated in the error: it may be a password given by mistake.
-        let digest = text
-            .strip_prefix("super:")
-            .filter(|digest| digest.len() == SHA1_BASE64_CHARS);
-        match digest {
+        let digest = text.split_once(':').map(|(_, digest)| digest);
+        match digest.filter(|digest| digest.len() == SHA1_BASE64_CHARS) {
             Some(_) => Ok(Self(Some(text.to_owned()))),
             None => Err(
-                "give `super:` and the Base64 of the SHA-1 of `super:PASSWORD` \
-                         (28 characters), or `none`"
+                "give `USER:` and the Base64 of the SHA-1 of `USER:PASSWORD` (28 characters), or `none`"
                     .to_owned(),
             ),
         }
@@ -315,13 +335,20 @@ mod tests {
         );
         assert_eq!("ruok,*".parse::<FourLetterWords>().unwrap().allowed, None);
         assert_eq!("".parse::<FourLetterWords>().unwrap().allowed, Some(vec![]));
-        assert!("ruok srvr".parse::<FourLetterWords>().is_err());
+        for bad in ["ruok srvr", "rouk", "RUOK"] {
+            assert!(bad.parse::<FourLetterWords>().is_err(), "{bad}");
+        }
     }
 
     #[test]
     fn a_super_digest_is_never_shown() {
         let digest: SuperDigest = "super:UdxDQl4f9v5oITwcAsO9bmWgHSI=".parse().unwrap();
         assert_eq!(format!("{digest} {digest:?}"), "(set) (set)");
+        assert!(
+            "admin:UdxDQl4f9v5oITwcAsO9bmWgHSI="
+                .parse::<SuperDigest>()
+                .is_ok()
+        );
         let problem = "super:hunter2".parse::<SuperDigest>().unwrap_err();
         assert!(!problem.contains("hunter2"), "{problem}");
     }
