@@ -7,22 +7,27 @@
 //! Exit codes: 0 done, 1 could not start or failed, 2 the command line or the configuration is
 //! wrong (so a supervisor should not retry), 130 ended at once by a second signal.
 
+// The macros that print panic where nobody can be told: see `console` and `logging`.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 mod config;
+mod console;
+mod files;
 mod hint;
 mod http;
+mod limits;
 mod logging;
+mod metrics_page;
 mod node_metrics;
-mod open_files;
+mod screen;
 mod shutdown;
 mod standalone;
-mod startup;
 mod wal;
-mod zoo_cfg;
 
 /// Many small objects of several threads come and go: glibc's arenas keep twice the memory for them.
 #[global_allocator]
@@ -69,7 +74,7 @@ fn main() -> ExitCode {
         Role::Wal(args) => wal::run(&args),
     };
     done.unwrap_or_else(|problem| {
-        eprintln!("oxkeeper: {}", told(&problem));
+        console::tell(format_args!("oxkeeper: {}", told(&problem)));
         ExitCode::from(EXIT_CODE_FAILED)
     })
 }
@@ -99,15 +104,15 @@ fn standalone(args: StandaloneArgs) -> anyhow::Result<ExitCode> {
     let loaded = match config::load(args.flags, args.config.as_deref()) {
         Ok(loaded) => loaded,
         Err(problem) => {
-            eprintln!("oxkeeper: {problem}");
+            console::tell(format_args!("oxkeeper: {problem}"));
             return Ok(ExitCode::from(EXIT_CODE_WRONG_USE));
         }
     };
     if args.print_config {
         for warning in &loaded.warnings {
-            eprintln!("oxkeeper: {warning}");
+            console::tell(format_args!("oxkeeper: {warning}"));
         }
-        print!("{}", loaded.config);
+        console::print(&loaded.config)?;
         return Ok(ExitCode::SUCCESS);
     }
     standalone::run(loaded)?;

@@ -4,19 +4,26 @@ use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::logging::Log;
+
 /// What a shell reports for a process that SIGINT ended.
 const EXIT_CODE_SECOND_SIGNAL: i32 = 130;
 
 /// Watches for signals; the token is cancelled by the first. Call inside the runtime.
-pub(crate) fn on_signal() -> anyhow::Result<CancellationToken> {
+pub(crate) fn on_signal(log: Log) -> anyhow::Result<CancellationToken> {
     let terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
     let interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
     let shutdown = CancellationToken::new();
-    tokio::spawn(watch(terminate, interrupt, shutdown.clone()));
+    tokio::spawn(watch(terminate, interrupt, shutdown.clone(), log));
     Ok(shutdown)
 }
 
-async fn watch(mut terminate: Signal, mut interrupt: Signal, shutdown: CancellationToken) {
+async fn watch(
+    mut terminate: Signal,
+    mut interrupt: Signal,
+    shutdown: CancellationToken,
+    log: Log,
+) {
     let first = either(&mut terminate, &mut interrupt).await;
     tracing::info!(
         signal = first,
@@ -28,6 +35,7 @@ async fn watch(mut terminate: Signal, mut interrupt: Signal, shutdown: Cancellat
         signal = second,
         "ended at once; the log is replayed at the next start"
     );
+    log.flush();
     std::process::exit(EXIT_CODE_SECOND_SIGNAL);
 }
 

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
+use crate::console;
+
 #[derive(clap::Args)]
 pub(crate) struct WalArgs {
     /// A shard's log: the folder `shard-N/log` of a data directory.
@@ -26,16 +28,16 @@ pub(crate) fn run(args: &WalArgs) -> anyhow::Result<ExitCode> {
     screen.flush().context("cannot write to standard output")?;
     drop(screen);
     for damage in &found.damage {
-        eprintln!("DAMAGED: {damage}");
+        console::tell(format_args!("DAMAGED: {damage}"));
     }
     let last = match found.last {
         Some((offset, term)) => format!("the last is offset {offset} of term {term}"),
         None => "it is empty".to_owned(),
     };
-    println!(
-        "{} records in {} segments; {last}",
-        found.records, found.segments
-    );
+    let (records, segments) = (found.records, found.segments);
+    console::print(format_args!(
+        "{records} records in {segments} segments; {last}\n"
+    ))?;
     Ok(if found.damage.is_empty() {
         ExitCode::SUCCESS
     } else {

@@ -1,7 +1,7 @@
 //! The binary as an operator meets it: what it says, what it serves, how it ends.
 #![allow(clippy::unwrap_used, reason = "a test says what must be there")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -59,6 +59,10 @@ struct Server {
 
 impl Server {
     fn start(data: &Path, more: &[&str]) -> Self {
+        Self::start_with_stderr(data, more, Stdio::null())
+    }
+
+    fn start_with_stderr(data: &Path, more: &[&str], stderr: Stdio) -> Self {
         let data = data.to_str().unwrap();
         let mut words = vec!["standalone", "--data-dir", data];
         words.extend([
@@ -69,7 +73,7 @@ impl Server {
         ]);
         words.extend(["--client-port", "0", "--http-port", "0"]);
         words.extend(more);
-        let mut child = oxkeeper(&words).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = oxkeeper(&words).stderr(stderr).spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
         // Owned from here on, so that a panic below kills the process.
         let mut server = Self {
@@ -131,14 +135,19 @@ fn screen(stdout: ChildStdout) -> String {
     screen
 }
 
-/// Sends and reads until the other side closes.
+/// Sends and reads until the other side closes, which it may do at once.
 fn ask(address: &str, request: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).unwrap();
-    reply
+    let mut reply = Vec::new();
+    let asked = stream
+        .write_all(request.as_bytes())
+        .and_then(|()| stream.read_to_end(&mut reply));
+    if let Err(problem) = asked {
+        let kinds = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
+        assert!(kinds.contains(&problem.kind()), "{problem}");
+    }
+    String::from_utf8(reply).unwrap()
 }
 
 #[test]
@@ -157,11 +166,178 @@ fn a_server_says_where_it_is_serves_there_and_stops_on_sigterm() {
         for name in [
             "\nznode_count 5",
             "\nnum_alive_connections ",
-            "\nfsynctime{quantile=\"0.99\"}",
+            "\n# TYPE fsynctime summary\nfsynctime{quantile=\"0.5\"}",
+            "\n# TYPE readlatency summary\nreadlatency{quantile=\"0.5\"}",
+            "\n# TYPE updatelatency summary\nupdatelatency{quantile=\"0.5\"}",
+            "\nfsynctime_sum ",
+            "\nshard_entries_total{shard=\"0\"}",
+            "\nprocess_resident_memory_bytes ",
         ] {
             assert!(metrics.contains(name), "{name} is missing in\n{metrics}");
         }
         assert_eq!(server.stop(), Some(0));
+    }
+}
+
+/// Where log lines go to nowhere, in the ways in which a standard error can fail.
+fn broken_stderrs() -> Vec<(&'static str, Stdio)> {
+    let (reader, without_reader) = std::io::pipe().unwrap();
+    drop(reader);
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    vec![
+        ("a pipe without a reader", without_reader.into()),
+        ("a full disk", full.into()),
+    ]
+}
+
+/// Connections beyond the limit, each of which is worth a line.
+fn refused_connections(server: &Server, count: usize) {
+    for _ in 0..count {
+        assert_eq!(ask(server.client(), ""), "");
+    }
+}
+
+fn serves_and_stops(server: Server, what: &str) {
+    assert!(server.page("/health").starts_with("HTTP/1.1 200"), "{what}");
+    assert_eq!(server.stop(), Some(0), "{what}");
+}
+
+#[test]
+fn a_log_line_that_cannot_be_written_costs_nothing_but_the_line() {
+    for (what, stderr) in broken_stderrs() {
+        let data = tempfile::tempdir().unwrap();
+        let only_one = ["--max-client-connections", "1"];
+        let server = Server::start_with_stderr(data.path(), &only_one, stderr);
+        let first = TcpStream::connect(server.client()).unwrap();
+        refused_connections(&server, 3);
+        drop(first);
+        // The place is free when the server has seen that.
+        let served = std::iter::repeat_with(|| ask(server.client(), "srvr"));
+        assert!(
+            served.take(1000).any(|answer| answer.contains("Mode: ")),
+            "{what}"
+        );
+        serves_and_stops(server, what);
+    }
+}
+
+/// Its buffer fills with lines, then writes to it do not return.
+#[test]
+fn a_pipe_that_nobody_reads_stops_nobody() {
+    let data = tempfile::tempdir().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let only_one = ["--max-client-connections", "1"];
+    let server = Server::start_with_stderr(data.path(), &only_one, writer.into());
+    let first = TcpStream::connect(server.client()).unwrap();
+    refused_connections(&server, 2000);
+    drop(first);
+    serves_and_stops(server, "a pipe that nobody reads");
+    drop(reader);
+}
+
+/// Exit codes tell a supervisor what happened, whoever reads the text.
+#[test]
+fn a_command_whose_output_nobody_reads_ends_as_it_would() {
+    let data = tempfile::tempdir().unwrap();
+    let log = data.path().join("shard-0/log");
+    let server = Server::start(data.path(), &[]);
+    let address = server.client();
+    for (words, code) in [
+        (vec!["standalone", "--config", "/no/such.yaml"], 2),
+        (vec!["standalone", "--print-config"], 0),
+        (vec!["wal", "--quiet", log.to_str().unwrap()], 0),
+        (vec!["wal", "/no/such/log"], 1),
+        (vec!["perf", "--servers", "127.0.0.1:1"], 1),
+        (
+            vec![
+                "perf",
+                "--servers",
+                address,
+                "--seconds",
+                "2",
+                "--connections",
+                "1",
+            ],
+            0,
+        ),
+    ] {
+        for (what, stderr) in broken_stderrs() {
+            let (reader, stdout) = std::io::pipe().unwrap();
+            drop(reader);
+            let mut child = oxkeeper(&words)
+                .stdout(stdout)
+                .stderr(stderr)
+                .spawn()
+                .unwrap();
+            assert_eq!(wait(&mut child), Some(code), "{words:?} on {what}");
+        }
+    }
+}
+
+#[test]
+fn requests_by_http_that_never_end_harm_nobody() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), &[]);
+    let page = server.address("http://").to_owned();
+    let half_sent: Vec<TcpStream> = (0..3000)
+        .filter_map(|_| {
+            let mut stream = TcpStream::connect(&page).ok()?;
+            // It may have made room for another already.
+            let _ = stream.write_all(b"GET /health HTTP/1.1\r\nHost:");
+            Some(stream)
+        })
+        .collect();
+    assert!(half_sent.len() > 2000);
+    assert!(server.page("/health").starts_with("HTTP/1.1 200"));
+    let held = open_sockets(&server);
+    assert!(held < 200, "{held} sockets");
+    assert!(ask(server.client(), "srvr").contains("Mode: standalone"));
+    serves_and_stops(server, "half-sent requests");
+}
+
+fn open_sockets(server: &Server) -> usize {
+    let links = std::fs::read_dir(format!("/proc/{}/fd", server.child.id())).unwrap();
+    links
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .filter(|target| target.to_string_lossy().starts_with("socket:"))
+        .count()
+}
+
+/// Who sends nothing is not kept for ever either.
+#[test]
+fn an_http_connection_ends_by_itself() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), &[]);
+    assert_eq!(ask(server.address("http://"), "GET /health"), "");
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn the_data_directory_is_the_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    fn modes(folder: &Path, found: &mut Vec<(String, u32)>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let mode = path.metadata().unwrap().permissions().mode() & 0o777;
+            if path.is_dir() {
+                modes(&path, found);
+            }
+            found.push((path.display().to_string(), mode));
+        }
+    }
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).unwrap();
+    Server::start(&data, &[]).stop();
+    let mut found = Vec::new();
+    modes(parent.path(), &mut found);
+    assert!(found.len() > 8, "{found:?}");
+    for (path, mode) in found {
+        assert_eq!(mode & 0o077, 0, "{path}: {mode:o}");
     }
 }
 
@@ -238,7 +414,7 @@ fn a_wrong_configuration_ends_with_its_own_exit_code() {
 fn the_configuration_can_be_looked_at_before_it_is_used() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("zoo.cfg");
-    std::fs::write(&file, "clientPort=2999\nsnapCount=1\n").unwrap();
+    std::fs::write(&file, "clientPort=2999\nsnapCount=1\ndataDir=/data\n").unwrap();
     let (code, config, warnings) = run(&[
         "standalone",
         "--print-config",

@@ -30,6 +30,9 @@
 //!   must lie between the last acknowledged and the last sent. Any wrong reply, and without `--allow-errors` any
 //!   error, fails the run.
 
+// The macros that print panic where nobody can be told.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod connection;
 mod content;
 mod options;

@@ -1,5 +1,6 @@
 //! A run from end to end: set up, connect, warm up, measure, clean up, report.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -94,6 +95,11 @@ fn run_number() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// A line of progress. A run goes on if nobody can read it.
+fn tell(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 /// Runs `work` while another thread says how far it is.
 fn announce<T>(
     options: &PerfOptions,
@@ -109,7 +115,10 @@ fn announce<T>(
                 if finished.load(Ordering::Acquire) {
                     return;
                 }
-                eprintln!("{what} {} znodes", done.load(Ordering::Relaxed));
+                tell(format_args!(
+                    "{what} {} znodes",
+                    done.load(Ordering::Relaxed)
+                ));
             }
         });
         let result = work();
@@ -261,14 +270,14 @@ fn watch_progress(options: &PerfOptions, workers: &[Arc<Progress>], finished: im
             .iter()
             .map(|worker| worker.longest_gap_ns.load(Ordering::Relaxed));
         let all = sum(|worker| &worker.finished);
-        eprintln!(
+        tell(format_args!(
             "{:>9} ops/s  {all} done  {} in flight  {} errors  {} wrong  longest gap {:.1} ms",
             all.saturating_sub(before),
             sum(|worker| &worker.in_flight),
             sum(|worker| &worker.errors),
             sum(|worker| &worker.mismatches),
             gaps.max().unwrap_or_default() as f64 / 1e6,
-        );
+        ));
         before = all;
     }
 }

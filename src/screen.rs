@@ -1,21 +1,30 @@
 //! The one screen that a server prints when it serves: where, on what, and what to try next.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// Where the server is, once it is there.
-#[derive(Debug)]
-pub(crate) struct Startup {
+#[derive(Clone, Debug)]
+pub(crate) struct Screen {
     pub(crate) client: SocketAddr,
     pub(crate) http: Option<SocketAddr>,
     pub(crate) data_dir: PathBuf,
     pub(crate) shards: u32,
 }
 
-impl Startup {
-    /// The screen, for standard output.
-    pub(crate) fn screen(&self) -> String {
+impl Screen {
+    /// Prints it from a thread of its own: whoever should read standard output may never do so.
+    pub(crate) fn print(&self) {
+        let text = self.text();
+        // A server that has no thread, or whose output nobody reads, serves all the same.
+        let _ = std::thread::Builder::new()
+            .name("screen".to_owned())
+            .spawn(move || io::stdout().write_all(text.as_bytes()));
+    }
+
+    fn text(&self) -> String {
         let connect = reachable(self.client);
         let mut screen = format!("oxkeeper {} serves\n\n", env!("CARGO_PKG_VERSION"));
         let mut line = |what: &str, text: String| {
@@ -60,13 +69,13 @@ mod tests {
 
     #[test]
     fn the_screen_says_where_everything_is_and_fits() {
-        let startup = Startup {
+        let screen = Screen {
             client: "0.0.0.0:2181".parse().unwrap(),
             http: Some("[::]:8080".parse().unwrap()),
             data_dir: "/data".into(),
             shards: 2,
         };
-        let screen = startup.screen();
+        let screen = screen.text();
         for part in [
             "0.0.0.0:2181",
             "http://[::1]:8080/metrics",
