@@ -39,6 +39,8 @@ pub struct ServerOptions {
     pub force_sync: bool,
     pub jute_max_buffer_bytes: Option<u32>,
     pub four_letter_words: String,
+    /// When a connection that has not asked for a session is closed; `None` is the server's default.
+    pub sessionless_timeout_ms: Option<u32>,
 }
 
 impl Default for ServerOptions {
@@ -53,6 +55,7 @@ impl Default for ServerOptions {
             force_sync: true,
             jute_max_buffer_bytes: None,
             four_letter_words: "*".to_owned(),
+            sessionless_timeout_ms: None,
         }
     }
 }
@@ -76,6 +79,9 @@ impl ServerOptions {
         put("extendedTypesEnabled", &true);
         put("forceSync", &if self.force_sync { "yes" } else { "no" });
         put("DigestAuthenticationProvider.superDigest", &SUPER_DIGEST);
+        if let Some(timeout_ms) = self.sessionless_timeout_ms {
+            put("nio.sessionlessCnxnTimeout", &timeout_ms);
+        }
         for (key, value) in self.system_properties() {
             put(&key, &value);
         }

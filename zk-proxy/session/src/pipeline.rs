@@ -225,6 +225,7 @@ impl Pipeline {
             },
         });
         self.stats.received += 1;
+        cx.stats.session_requests.fetch_add(1, Relaxed);
         self.stats.last_op = OpCode::CREATE_SESSION;
         self.phase = Phase::Connecting(request);
     }

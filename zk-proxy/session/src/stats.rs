@@ -199,7 +199,8 @@ pub struct Stats {
     pub bytes_received: AtomicU64,
     pub bytes_sent: AtomicU64,
     pub auth_failed: AtomicU64,
-    pub connections_accepted: AtomicU64,
+    /// Requests to open a session or to attach to one.
+    pub session_requests: AtomicU64,
     pub connections_rejected: AtomicU64,
     pub connections_dropped: AtomicU64,
     pub sessions_expired: AtomicU64,
@@ -226,7 +227,7 @@ impl Default for Stats {
             bytes_received: AtomicU64::new(0),
             bytes_sent: AtomicU64::new(0),
             auth_failed: AtomicU64::new(0),
-            connections_accepted: AtomicU64::new(0),
+            session_requests: AtomicU64::new(0),
             connections_rejected: AtomicU64::new(0),
             connections_dropped: AtomicU64::new(0),
             sessions_expired: AtomicU64::new(0),

@@ -135,7 +135,7 @@ fn counters(service: &Service) -> Vec<Sample> {
         count("bytes_received_count", &stats.bytes_received),
         count("response_bytes", &stats.bytes_sent),
         count("watch_bytes", &stats.event_bytes),
-        count("connection_request_count", &stats.connections_accepted),
+        count("connection_request_count", &stats.session_requests),
         count("connection_rejected", &stats.connections_rejected),
         count("connection_drop_count", &stats.connections_dropped),
         count("stale_sessions_expired", &stats.sessions_expired),

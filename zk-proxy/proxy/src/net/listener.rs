@@ -152,7 +152,6 @@ impl Acceptor {
             tracing::debug!(%peer, %error, "connection lost before it began");
             return;
         }
-        service.stats.connections_accepted.fetch_add(1, Relaxed);
         let (socket, direct) = socket::share(stream);
         // An error shows again when the task writes.
         let direct = Box::new(move |bytes: &[u8]| direct.write(bytes).unwrap_or(0));
