@@ -26,6 +26,9 @@ use crate::small_file::{VERSION, io_error, make_own_dir, own_file, read, replace
 /// The one namespace of a node that serves alone.
 pub(crate) const NAMESPACE: &str = "default";
 
+/// What others than the owner may do.
+const OTHERS_MODE: u32 = 0o077;
+
 /// Why a data folder cannot be used.
 #[derive(Debug, Error)]
 pub enum FolderError {
