@@ -112,9 +112,9 @@ impl<S: KeyValueStore> ShardState<S> {
         &self,
         choose: impl Fn(Found) -> Option<Head>,
     ) -> Result<BTreeMap<String, Head>, StateError> {
-        let mut heads = BTreeMap::new();
+        let (mut heads, mut path) = (BTreeMap::new(), String::new());
         scan_rows(&self.store, &[keys::HEAD], |key, row| {
-            let path = keys::path_of(key).ok_or(RowError::Malformed("head"))?;
+            let path = keys::path_of(key, &mut path).ok_or(RowError::Malformed("head"))?;
             let head = choose(self.rows().decode(path, row)?);
             heads.extend(head.map(|head| (path.to_owned(), head)));
             Ok(())

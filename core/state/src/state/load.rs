@@ -101,10 +101,11 @@ pub(super) fn quotas(rows: Rows<'_, impl RowReader>) -> Result<Quotas, StateErro
     let mut quotas = Quotas::default();
     for level in 1.. {
         let (mut is_empty, mut result) = (true, Ok(()));
+        let mut path = String::new();
         let range = keys::descendants_at(QUOTA_ROOT, level);
         rows.store.scan(&range, &mut |key, row| {
             is_empty = false;
-            let Some(path) = keys::path_of(key) else {
+            let Some(path) = keys::path_of(key, &mut path) else {
                 return ControlFlow::Continue(());
             };
             let Role::Limits(limited) = Role::of(path) else {

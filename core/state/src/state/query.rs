@@ -113,7 +113,7 @@ impl<S: RowReader> Reads<'_, S> {
         let mut names = Vec::with_capacity(head.children.live as usize);
         if head.children.live > 0 {
             self.scan(&keys::children(path), |child| {
-                names.extend(keys::is_child(child).then(|| Box::from(name_of(child))));
+                names.push(Box::from(name_of(child)));
                 true
             })?;
         }
@@ -162,9 +162,9 @@ impl<S: RowReader> Reads<'_, S> {
         range: &KeyRange,
         mut visit: impl FnMut(&str) -> bool,
     ) -> Result<(), StateError> {
-        let mut result = Ok(());
+        let (mut result, mut path) = (Ok(()), String::new());
         self.rows.store.scan(range, &mut |key, row| {
-            let Some(path) = keys::path_of(key) else {
+            let Some(path) = keys::path_of(key, &mut path) else {
                 return ControlFlow::Continue(());
             };
             let goes_on = match self.rows.is_dead(path, row) {

@@ -171,10 +171,13 @@ impl Records {
         }
         for level in 1.. {
             let (mut is_empty, mut result) = (true, Ok(()));
+            let mut below = String::new();
             let range = keys::descendants_at(path, level);
             rows.store.scan(&range, &mut |key, row| {
                 is_empty = false;
-                let Some(below) = keys::path_of(key).filter(|below| !self.is_changed(below)) else {
+                let Some(below) =
+                    keys::path_of(key, &mut below).filter(|below| !self.is_changed(below))
+                else {
                     return ControlFlow::Continue(());
                 };
                 match rows.decode(below, row) {

@@ -410,7 +410,7 @@ fn is_about_quotas(op: &TreeOp) -> bool {
 
 /// Whether the store has a key for a path, and finds it below its parent.
 fn has_key(path: &str) -> bool {
-    !path.starts_with("//") && keys::depth(path) <= keys::DEPTH_MAX
+    keys::is_in_tree(path) && keys::depth(path) <= keys::DEPTH_MAX
 }
 
 fn check_version(version: i32, expected: Option<i32>) -> Result<(), OpError> {
