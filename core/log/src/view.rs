@@ -83,7 +83,10 @@ impl<F> View<F> {
         cut
     }
 
-    pub(crate) fn tell_cut(&mut self, after: Offset) {
+    /// Hides every record after `last` from readers; `None`: all.
+    pub(crate) fn cut_after(&mut self, last: Option<Offset>) {
+        self.last = last;
+        let after = last.unwrap_or_default();
         for cut in self.cuts.iter().filter_map(Weak::upgrade) {
             cut.fetch_min(after.0, Ordering::Relaxed);
         }

@@ -391,6 +391,9 @@ impl<D: Disk> Wal<D> {
         assert_eq!(self.end.offset, self.last.offset.next());
         let view = self.shared.lock();
         view.check();
+        if self.under_way.segment {
+            return;
+        }
         assert_eq!(view.last.is_some(), self.first().is_some());
         if let Some(first) = self.first() {
             assert_eq!(view.first(), Some(first));

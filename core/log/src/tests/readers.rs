@@ -160,3 +160,51 @@ fn a_reader_whose_file_is_reused_under_it_never_returns_another_entry() {
     }
     assert!(last_seen > 100);
 }
+
+#[test]
+fn readers_do_not_meet_what_a_truncation_under_way_writes() {
+    let mut wal = open(&MemoryDisk::new());
+    fill(&mut wal, 1..=30, 1, 200);
+    let mut before = wal.reader(Offset(5)).expect("it is there");
+    let mut at_the_cut = wal.reader(Offset(8)).expect("it is there");
+    let mut ahead = wal.reader(Offset(20)).expect("it is there");
+    for reader in [&mut before, &mut at_the_cut, &mut ahead] {
+        assert!(next(reader).is_some());
+    }
+    assert_eq!(next(&mut at_the_cut), Some((9, 1)));
+    assert_eq!(next(&mut at_the_cut), Some((10, 1)));
+    let job = wal
+        .start_truncate(Offset(10))
+        .expect("alone")
+        .expect("a job");
+    let done = job.run();
+    assert_eq!(next(&mut at_the_cut), None);
+    for offset in 6..=10 {
+        assert_eq!(next(&mut before), Some((offset, 1)));
+    }
+    assert_eq!(next(&mut before), None);
+    assert!(matches!(
+        ahead.next(),
+        Err(WalError::BeyondEnd { last: Offset(10) })
+    ));
+    wal.finish_segment(done).expect("truncated");
+    fill(&mut wal, 11..=12, 2, 200);
+    for reader in [&mut before, &mut at_the_cut] {
+        assert_eq!(next(reader), Some((11, 2)));
+    }
+}
+
+#[test]
+fn a_truncation_for_which_there_is_no_space_hides_nothing() {
+    let disk = MemoryDisk::new();
+    let mut wal = open(&disk);
+    fill(&mut wal, 1..=5, 1, 200);
+    disk.set_capacity(Some(disk.used_bytes()));
+    wal.truncate_after(Offset(2)).expect_err("no space");
+    wal.reset(LogPoint::START).expect_err("no space");
+    wal.check();
+    let mut reader = wal.reader(Offset(1)).expect("it is there");
+    for offset in 1..=5 {
+        assert_eq!(next(&mut reader), Some((offset, 1)));
+    }
+}

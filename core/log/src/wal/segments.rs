@@ -46,8 +46,8 @@ impl<D: Disk> Wal<D> {
         self.start_segment(before, bytes, class, replaced)
     }
 
-    /// Starts to drop every entry after `offset`; `None` if there is none. What is left is durable after it, and a
-    /// crash on the way leaves the log as it was or as it shall be.
+    /// Starts to drop every entry after `offset`, which readers no longer see from now on; `None` if there is none. What
+    /// is left is durable after it, and a crash on the way leaves the log as it was or as it shall be.
     pub fn start_truncate(&mut self, offset: Offset) -> Result<Option<SegmentJob<D>>, WalError> {
         self.check_poison()?;
         self.check_segments()?;
@@ -66,6 +66,8 @@ impl<D: Disk> Wal<D> {
             continues: Some((cut.sum, Some(cut))),
         };
         let replaced = self.segments_from(offset.next());
+        // The end record is written where readers may be.
+        self.shared.lock().cut_after(Some(offset));
         Ok(Some(self.start_segment(before, 0, Class::Own, replaced)))
     }
 
@@ -93,6 +95,7 @@ impl<D: Disk> Wal<D> {
             continues: None,
         };
         let replaced = self.segments_from(Offset(0));
+        self.shared.lock().cut_after(None);
         Ok(self.start_segment(before, 0, Class::Own, replaced))
     }
 
@@ -212,6 +215,7 @@ impl<D: Disk> Wal<D> {
             Err(error) => {
                 self.poisoned |= error.severity() != Severity::NoSpace;
                 self.durable = self.durable.max(done.synced.unwrap_or_default());
+                self.shared.lock().last = self.first().map(|_| self.last.offset);
                 return Err(error);
             }
         };
@@ -259,10 +263,6 @@ impl<D: Disk> Wal<D> {
         if let (Some(cut), Some(last)) = (cut, view.segments.back_mut()) {
             last.end = cut;
             last.marks.retain(|mark| mark.offset <= kept);
-        }
-        if view.last.is_some_and(|last| last > kept) {
-            view.tell_cut(kept);
-            view.last = (!starts_log).then_some(kept);
         }
         view.segments.push_back(segment);
     }
