@@ -43,7 +43,9 @@ pub fn dump_disk<D: Disk>(disk: &D, out: &mut dyn Write) -> Result<Dumped, WalEr
     let live = dump.choose(disk, &files)?;
     let mut live = live.iter().peekable();
     while let Some(opened) = live.next() {
-        dump.segment(opened, live.peek().copied())?;
+        if let Some(next) = dump.segment(opened, live.peek().copied())? {
+            dump.closed(disk, opened, next)?;
+        }
     }
     let spares = files.spares.len();
     dump.say(&format!("{spares} spare files"))?;
@@ -90,11 +92,12 @@ impl Dump<'_> {
         Ok(live)
     }
 
+    /// Returns the generation in which the log goes on although no such segment was listed.
     fn segment<F: crate::DiskFile>(
         &mut self,
         opened: &Opened<F>,
         next: Option<&Opened<F>>,
-    ) -> Result<(), WalError> {
+    ) -> Result<Option<u64>, WalError> {
         let header = &opened.header;
         let origin = match header.starts_log {
             true => "starts the log".to_owned(),
@@ -142,10 +145,27 @@ impl Dump<'_> {
                 Err(stop) => break Some(stop),
             }
         };
-        match next {
-            Some(next) => self.seam(opened, &cursor, stop, last, next),
-            None => self.end(opened, &cursor, stop),
+        match (next, stop) {
+            (Some(next), stop) => self.seam(opened, &cursor, stop, last, next)?,
+            (None, Some(Stop::Closed(next))) => return Ok(Some(next)),
+            (None, stop) => self.end(opened, &cursor, stop)?,
         }
+        Ok(None)
+    }
+
+    /// The last segment that was listed says that the log goes on. A running server may have started the
+    /// next one meanwhile.
+    fn closed<D: Disk>(
+        &mut self,
+        disk: &D,
+        opened: &Opened<D::File>,
+        next: u64,
+    ) -> Result<(), WalError> {
+        let name = file_name(next, SEGMENT_SUFFIX);
+        if Files::list(disk)?.segments.contains(&next) {
+            return self.say(&format!("the log goes on in {name}, which is new"));
+        }
+        self.damaged(format!("{}: {}", opened.name, Stop::Closed(next)))
     }
 
     /// Between two segments.
