@@ -1,6 +1,5 @@
 //! Access control lists and the one function that evaluates them.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What an operation needs on a record; the bits are ZooKeeper's.
@@ -60,33 +59,55 @@ fn grants(entry: &AclEntry, identity: &Identity) -> bool {
         return false;
     }
     if &*entry.scheme == "ip" {
-        return address_in(&identity.id, &entry.id);
+        return match AddressRange::parse(&entry.id) {
+            Some(range) => range.contains(&identity.id),
+            None => false,
+        };
     }
     entry.id == identity.id
 }
 
-/// Whether `address` lies in `range`, an address with an optional `/bits`.
-fn address_in(address: &str, range: &str) -> bool {
-    let (network, bits) = match range.split_once('/') {
-        Some((network, bits)) => (network, bits.parse::<u32>().ok()),
-        None => (range, Some(u32::MAX)),
-    };
-    let (Ok(address), Ok(network), Some(bits)) =
-        (address.parse::<IpAddr>(), network.parse::<IpAddr>(), bits)
-    else {
-        return false;
-    };
-    match (address, network) {
-        (IpAddr::V4(a), IpAddr::V4(n)) => {
-            let shift = 32 - bits.min(32);
-            u64::from(a.to_bits()) >> shift == u64::from(n.to_bits()) >> shift
-        }
-        (IpAddr::V6(a), IpAddr::V6(n)) => {
-            let shift = 128 - bits.min(128);
-            shift == 128 || a.to_bits() >> shift == n.to_bits() >> shift
-        }
-        _ => false,
+/// The id of an entry of scheme `ip`: an IPv4 address with an optional `/bits`. Numbers are read as
+/// ZooKeeper reads them, with leading zeros and signs; it knows no IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressRange {
+    /// With the host bits cleared.
+    network: u32,
+    mask: u32,
+}
+
+impl AddressRange {
+    /// `None` if it is not one.
+    pub fn parse(id: &str) -> Option<Self> {
+        let (address, bits) = match id.split_once('/') {
+            Some((address, bits)) => (address, number(bits, 32)?),
+            None => (id, 32),
+        };
+        let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
+        Some(Self {
+            network: parse_address(address)? & mask,
+            mask,
+        })
     }
+
+    pub fn contains(self, address: &str) -> bool {
+        parse_address(address).is_some_and(|address| address & self.mask == self.network)
+    }
+}
+
+fn parse_address(text: &str) -> Option<u32> {
+    let mut parts = text.split('.');
+    let mut address = 0;
+    for _ in 0..4 {
+        address = address << 8 | number(parts.next()?, 255)?;
+    }
+    parts.next().is_none().then_some(address)
+}
+
+/// A number from 0 to `most`, as Java's `Integer.parseInt` reads it.
+fn number(text: &str, most: i64) -> Option<u32> {
+    let number = text.parse::<i32>().ok().map(i64::from)?;
+    (0..=most).contains(&number).then_some(number as u32)
 }
 
 #[cfg(test)]
@@ -140,9 +161,40 @@ mod tests {
             &[identity("ip", "10.2.2.3")],
             Permission::Read
         ));
-        assert!(address_in("10.1.2.3", "0.0.0.0/0"));
-        assert!(address_in("::1", "::/0"));
-        assert!(!address_in("::1", "10.0.0.0/8"));
-        assert!(!address_in("10.0.0.1", "10.0.0.0/x"));
+    }
+
+    #[test]
+    fn addresses_are_read_as_zookeeper_reads_them() {
+        let contains = |range: &str, address: &str| {
+            AddressRange::parse(range).map(|range| range.contains(address))
+        };
+        assert_eq!(contains("0.0.0.0/0", "10.1.2.3"), Some(true));
+        assert_eq!(contains("010.001.2.3", "10.1.2.3"), Some(true));
+        assert_eq!(contains("+10.-0.0.0/08", "10.1.2.3"), Some(true));
+        assert_eq!(contains("10.1.2.3/31", "10.1.2.2"), Some(true));
+        assert_eq!(contains("10.1.2.3/31", "10.1.2.4"), Some(false));
+        assert_eq!(contains("10.0.0.0/0", "::1"), Some(false));
+        for invalid in [
+            "",
+            "10",
+            "1.2.3",
+            "1.2.3.4.",
+            "1.2.3.4.5",
+            "1.2.3.256",
+            "1.2.3.-1",
+            "1.2.3.",
+            "::1",
+            "::/0",
+            "::ffff:1.2.3.4",
+            "1.2.3.4/",
+            "1.2.3.4/33",
+            "1.2.3.4/-1",
+            "1.2.3.4/8/8",
+            "1.2.3.x",
+            " 1.2.3.4",
+            "1.2.3.99999999999",
+        ] {
+            assert_eq!(AddressRange::parse(invalid), None, "{invalid}");
+        }
     }
 }

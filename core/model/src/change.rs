@@ -74,11 +74,9 @@ pub enum ChangeKind {
     Recounted,
 }
 
-/// The value after a change, as far as it is carried along.
+/// The value after a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChangedValue {
     Unchanged,
     Set(Option<Bytes>),
-    /// Longer than `limits::CHANGED_VALUE_BYTES_MAX`: whoever needs it reads it.
-    Omitted,
 }

@@ -22,7 +22,9 @@ mod record;
 mod session_end;
 mod time;
 
-pub use acl::{Acl, AclEntry, Identities, Identity, Permission, SUPER_SCHEME, permits};
+pub use acl::{
+    Acl, AclEntry, AddressRange, Identities, Identity, Permission, SUPER_SCHEME, permits,
+};
 pub use change::{Change, ChangeKind, ChangeSet, ChangedValue, Changes, Parents};
 pub use command::{
     ClientCommand, Command, Create, Entry, Ops, SeedRecord, SessionPassword, SessionWrite, TreeOp,

@@ -14,9 +14,6 @@ pub const FEATURE_LEVEL_MAX: FeatureLevel = FeatureLevel(1);
 /// Entries whose digests a replica keeps, for the leader's checksum of an entry it applied before.
 pub const DIGESTS_KEPT_MAX: usize = 1024;
 
-/// Values longer than this are not carried in changes.
-pub const CHANGED_VALUE_BYTES_MAX: usize = 4096;
-
 /// Outcomes a shard keeps per session until they are acknowledged. The next write of a session that
 /// has so many waits before the log; so proxies keep below it.
 pub const KEPT_OUTCOMES_MAX: usize = 1024;

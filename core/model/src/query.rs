@@ -23,6 +23,12 @@ pub enum Query {
     Stats,
     /// Nothing: a read barrier.
     Barrier,
+    /// Several, answered as of one revision, if what they find is not more than about `bytes_max`.
+    /// Does not stand in itself.
+    Batch {
+        queries: Vec<Query>,
+        bytes_max: usize,
+    },
 }
 
 /// A record as a query found it.
@@ -56,6 +62,10 @@ pub enum Answer {
         sessions: u64,
     },
     Barrier,
+    /// One per query, in order.
+    Batch(Vec<Answer>),
+    /// What a batch found is more than it may be.
+    TooLarge,
     /// The shard could not read its store; it is about to stop.
     Failed,
 }

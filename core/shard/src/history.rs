@@ -85,7 +85,7 @@ impl History {
 fn change_set_bytes(set: &ChangeSet) -> usize {
     let value_bytes = |value: &ChangedValue| match value {
         ChangedValue::Set(Some(value)) => value.len(),
-        ChangedValue::Set(None) | ChangedValue::Unchanged | ChangedValue::Omitted => 0,
+        ChangedValue::Set(None) | ChangedValue::Unchanged => 0,
     };
     let changes = set
         .changes

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Buf, BytesMut};
 use oxkeeper_link::Request;
-use oxkeeper_model::{Now, SessionId};
+use oxkeeper_model::Now;
 use oxkeeper_wire::{CodecError, FourLetterWord, Inbound, OpCode, ServerCodec};
 
 use crate::connection::Connection;
@@ -21,6 +21,8 @@ pub struct Endpoint {
     codec: ServerCodec,
     /// Received and not yet decoded. Without a buffer while nothing is there.
     input: BytesMut,
+    /// There is no whole frame in `input`.
+    starved: bool,
     /// Taken from the outbox and not yet sent. Without a buffer while nothing is there.
     output: BytesMut,
     /// Reused.
@@ -53,7 +55,7 @@ struct Mood {
     closing: bool,
     opening: bool,
     accepts_more: bool,
-    stalled: bool,
+    can_resume: bool,
     pending: usize,
 }
 
@@ -64,6 +66,7 @@ impl Endpoint {
             front_end,
             connection,
             input: BytesMut::new(),
+            starved: true,
             output: BytesMut::new(),
             requests: Vec::new(),
             word: None,
@@ -83,6 +86,7 @@ impl Endpoint {
     /// Bytes from the client.
     pub fn receive(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
+        self.starved = false;
         let count = bytes.len() as u64;
         self.front_end
             .stats
@@ -119,59 +123,70 @@ impl Endpoint {
     /// Executes what was received as far as it may be, and tells what comes next. If `stopping`,
     /// what was decoded is answered and nothing more is decoded. An error closes the connection.
     pub fn advance(&mut self, now: Now, stopping: bool) -> Result<Next, CodecError> {
-        let mut mood = self.look(stopping);
-        let may_decode = mood.accepts_more && !stopping && !self.input.is_empty();
-        if (mood.stalled || may_decode) && self.decode(now)? {
-            mood = self.look(stopping);
+        let now_us = now.monotonic_us;
+        let closes = stopping || self.eof;
+        let mood = loop {
+            let mood = self.look(now_us, closes);
+            let may_decode = mood.accepts_more && !stopping && !self.starved;
+            if !mood.can_resume && !may_decode {
+                break mood;
+            }
+            if !mood.can_resume && self.front_end.load.must_wait(&self.connection) {
+                break mood;
+            }
+            self.decode(now_us, stopping)?;
+        };
+        if self.front_end.budget.is_over() {
+            self.front_end.shed();
         }
         let finished =
             mood.closing || self.word.is_some() || self.eof || (stopping && mood.pending == 0);
-        let receive = mood.accepts_more && !stopping && !self.eof;
         Ok(Next {
-            receive: receive && !self.front_end.load.must_wait(&self.connection),
+            receive: mood.accepts_more && !closes && self.starved,
             opening: mood.opening,
             finished,
         })
     }
 
     /// Takes what is to be sent, if everything before it is.
-    fn look(&mut self, stopping: bool) -> Mood {
+    fn look(&mut self, now_us: u64, closes: bool) -> Mood {
         let mut pipeline = self.connection.pipeline.lock();
-        pipeline.outbox.look(&mut self.output);
-        let idles = self.output.is_empty() && !stopping && !self.eof;
+        pipeline.outbox.look(&mut self.output, now_us);
+        let accepts_more = pipeline.accepts_more();
+        let idles = accepts_more && self.starved && self.output.is_empty() && !closes;
         pipeline.outbox.set_driver_idles(idles);
         Mood {
             closing: pipeline.is_closing(),
             opening: pipeline.is_opening(),
-            accepts_more: pipeline.accepts_more(),
-            stalled: pipeline.is_stalled() && pipeline.outbox.len() == 0,
+            accepts_more,
+            can_resume: pipeline.can_resume(),
             pending: pipeline.pending(),
         }
     }
 
-    /// Lets a stalled pipeline go on, and hands it received frames while it accepts them. Whether
-    /// there was anything to do.
-    fn decode(&mut self, now: Now) -> Result<bool, CodecError> {
+    /// Lets a stalled pipeline go on, and hands it received frames while it accepts them.
+    fn decode(&mut self, now_us: u64, stopping: bool) -> Result<(), CodecError> {
         let front_end = &*self.front_end;
         let view = front_end.feed.view.read();
         let mut pipeline = self.connection.pipeline.lock();
-        let resumes = pipeline.is_stalled() && pipeline.outbox.len() == 0;
-        let mut cx = front_end.context(&view, &mut self.requests, now.monotonic_us);
-        if resumes {
+        let mut cx = front_end.context(&view, &mut self.requests, now_us);
+        if pipeline.can_resume() {
             pipeline.pump(&mut cx);
         }
-        let mut any = resumes;
         let mut alive = false;
         let mut frames = 0;
         let mut fault = None;
-        while pipeline.accepts_more() && !front_end.load.is_full() {
+        while pipeline.accepts_more() && !stopping && !front_end.load.is_full() {
             let decoded = self.codec.decode(&mut self.input).unwrap_or_else(|error| {
                 // What came before the bad frame still counts.
                 fault = Some(error);
                 None
             });
             match decoded {
-                None => break,
+                None => {
+                    self.starved = true;
+                    break;
+                }
                 Some(Inbound::Connect(request)) => {
                     alive = true;
                     frames += 1;
@@ -188,10 +203,10 @@ impl Endpoint {
                     frames += 1;
                     pipeline.stats.received += 1;
                     self.word = Some(word);
+                    self.starved = true;
                     break;
                 }
             }
-            any = true;
         }
         if front_end.feed.send(cx.requests).is_err() {
             cx.requests.clear();
@@ -206,7 +221,7 @@ impl Endpoint {
         if self.input.is_empty() {
             self.input = BytesMut::new();
         }
-        fault.map_or(Ok(any), Err)
+        fault.map_or(Ok(()), Err)
     }
 
     /// The client learns of the end before the bookkeeping: whatever writes to its socket goes.
@@ -217,23 +232,17 @@ impl Endpoint {
 
 impl Drop for Endpoint {
     fn drop(&mut self) {
-        let front_end = &*self.front_end;
-        self.let_go_of_tables();
+        let (front_end, connection) = (&*self.front_end, &self.connection);
+        front_end.connections.remove(&connection.id);
+        front_end.load.forget(connection.id);
+        front_end
+            .sessions
+            .remove_if(&connection.session(), |_, current| {
+                Arc::ptr_eq(current, connection)
+            });
         // With the view shared, so that no delivery is looking for this connection's watches.
         let _view = front_end.feed.view.read();
-        let mut pipeline = self.connection.pipeline.lock();
+        let mut pipeline = connection.pipeline.lock();
         pipeline.end(&front_end.load, &front_end.feed.watches);
-    }
-}
-
-impl Endpoint {
-    fn let_go_of_tables(&self) {
-        let front_end = &*self.front_end;
-        front_end.connections.remove(&self.connection.id);
-        front_end.load.forget(self.connection.id);
-        let session: SessionId = self.connection.session();
-        front_end.sessions.remove_if(&session, |_, current| {
-            Arc::ptr_eq(current, &self.connection)
-        });
     }
 }

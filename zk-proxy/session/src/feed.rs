@@ -99,6 +99,9 @@ impl Consumer {
             let mut pipeline = connection.pipeline.lock();
             pipeline.send_output(&front_end.stats, directly);
         }
+        if front_end.budget.is_over() {
+            front_end.shed();
+        }
     }
 
     /// Answers to [`OWN_TOKEN`]'s queries that came since the last call.
@@ -370,6 +373,11 @@ fn remember(view: &mut View, query: &Query, answer: &Answer) {
         }
         (Query::ChildNames { path }, Answer::ChildNames(found)) => {
             view.insert_children(path, found.as_ref());
+        }
+        (Query::Batch { queries, .. }, Answer::Batch(answers)) => {
+            for (query, answer) in queries.iter().zip(answers) {
+                remember(view, query, answer);
+            }
         }
         _ => {}
     }

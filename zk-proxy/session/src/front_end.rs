@@ -18,9 +18,10 @@ use crate::auth;
 use crate::connection::{Connection, ConnectionId};
 use crate::endpoint::Endpoint;
 use crate::feed::Feed;
+use crate::limits::UNSENT_TIGHT_BYTES;
 use crate::load::Load;
 use crate::options::SessionOptions;
-use crate::outbox::{DirectWrite, Outbox};
+use crate::outbox::{Budget, DirectWrite, Outbox};
 use crate::pipeline::{Context, Pipeline};
 use crate::stats::Stats;
 use crate::view::View;
@@ -33,6 +34,7 @@ pub struct FrontEnd {
     /// The connection that each session is attached to.
     pub(crate) sessions: DashMap<SessionId, Arc<Connection>, FxBuildHasher>,
     pub(crate) load: Load,
+    pub(crate) budget: Arc<Budget>,
     pub stats: Stats,
     /// Whether the shard serves.
     serving: AtomicBool,
@@ -47,6 +49,7 @@ impl FrontEnd {
             connections: DashMap::default(),
             sessions: DashMap::default(),
             load: Load::default(),
+            budget: Arc::default(),
             stats: Stats::default(),
             serving: AtomicBool::new(false),
             last_connection: AtomicU64::new(0),
@@ -74,7 +77,7 @@ impl FrontEnd {
     ) -> Endpoint {
         let id = ConnectionId(self.last_connection.fetch_add(1, Relaxed) + 1);
         let identities = auth::identities_of(peer.ip(), self.options.skip_acl);
-        let outbox = Outbox::new(waker.clone(), direct);
+        let outbox = Outbox::new(waker.clone(), direct, Arc::clone(&self.budget));
         let pipeline = Pipeline::new(id, identities, outbox, now.monotonic_us);
         let connection = Arc::new(Connection {
             id,
@@ -130,6 +133,32 @@ impl FrontEnd {
         self.send(&mut vec![Request::Heartbeat { beats }])
     }
 
+    /// Too much is held for clients that do not read. Closes connections until that is well within the
+    /// budget: first those that hold much, among them those whose client has taken nothing for the
+    /// longest, the oldest of equals first. No connection may be locked.
+    pub(crate) fn shed(&self) {
+        let mut holders: Vec<_> = self
+            .connections()
+            .into_iter()
+            .map(|connection| {
+                let (held, moved_us) = connection.pipeline.lock().outbox.held();
+                let order = (held < UNSENT_TIGHT_BYTES, moved_us, connection.id);
+                (order, held, connection)
+            })
+            .collect();
+        holders.sort_unstable_by_key(|(order, ..)| *order);
+        for (_, held, connection) in holders {
+            if !self.budget.is_above_low() {
+                return;
+            }
+            if held > 0 {
+                tracing::warn!(connection = %connection.id, held, "closing a connection that does not read: too much is held for such");
+                connection.pipeline.lock().abandon(&self.load);
+                self.stats.connections_shed.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
     /// The shard is gone: all connections are closed.
     pub(crate) fn link_closed(&self, reason: LinkError) {
         self.serving.store(false, Relaxed);
@@ -164,6 +193,11 @@ impl FrontEnd {
     /// Requests that are read and not answered yet.
     pub fn outstanding(&self) -> usize {
         self.load.outstanding()
+    }
+
+    /// Bytes held for clients that do not read.
+    pub fn unsent_bytes(&self) -> usize {
+        self.budget.used_bytes()
     }
 
     /// The last revision that can be read.

@@ -16,7 +16,7 @@ mod connection;
 mod endpoint;
 mod feed;
 mod front_end;
-mod limits;
+pub mod limits;
 mod load;
 mod options;
 mod outbox;

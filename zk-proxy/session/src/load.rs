@@ -20,8 +20,8 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    pub(crate) fn received(&self, bytes: usize) {
-        self.requests.fetch_add(1, SeqCst);
+    pub(crate) fn received(&self, requests: usize, bytes: usize) {
+        self.requests.fetch_add(requests, SeqCst);
         self.bytes.fetch_add(bytes, SeqCst);
     }
 

@@ -1,4 +1,4 @@
-//! One connection's requests, in order: the sans-io heart of the proxy.
+//! One connection's requests, in order: the heart of a session.
 //!
 //! The problem: replies must come in request order and each read must see exactly the writes that the
 //! session sent before it, yet requests are pipelined and writes take a disk write. Waiting with
@@ -6,9 +6,27 @@
 //!
 //! The rule: writes go to the shard as they arrive. A read behind an unanswered write waits for its
 //! turn, and its turn comes inside the link's delivery of that write's outcome, while the view is
-//! exactly at that revision; so a later write that is already on its way cannot show in it. A read
-//! that the view cannot answer asks the shard and *blocks*: nothing behind it is sent before it is
-//! answered, again so that it cannot see what came later.
+//! exactly at that revision; so a later write that is already on its way cannot show in it. For that
+//! the view must be able to answer it then: it holds the record now, changes carry whole values, and
+//! the read pins what it needs until it is answered. A read for which this is not so *blocks*: nothing
+//! behind it is sent before it is answered, again so that it cannot see what came later. Only a read
+//! that blocks may ask the shard, or wait for a client that does not take its replies.
+//!
+//! # Who ends which wait
+//!
+//! | what waits | until | whose duty |
+//! |---|---|---|
+//! | the rest of a frame | bytes come | the client; else its session's timeout |
+//! | a write, a close, a handshake | its outcome is delivered | the shard, whose link delivers or closes |
+//! | a read that asks | its answer is delivered | the shard |
+//! | a read behind a write | everything before it is answered | the step that answers that (`pump`) |
+//! | a frame behind a read that blocks, or behind the handshake | nothing blocks | the step that ends the block (`pump`) |
+//! | a blocking read, and frames, behind replies that the client does not take (stalled) | the client has taken enough | the driver: it has bytes to send, and looks when some were taken (`Endpoint::advance`) |
+//! | input behind this connection's limits | something is answered or sent | whoever answers wakes the driver, because it does not idle (`Outbox::send`); sending is the driver's own |
+//! | input behind the limits of all connections | there is room | whoever makes room wakes all that wait (`Load::answered`) |
+//!
+//! Requests that wait for their own client count against what is held for clients that do not read,
+//! not against the limits of all connections; so the last wait always ends by the shard's work.
 //!
 //! Every method runs with the connection locked and the view either shared or exclusive; replies and
 //! events are appended to one buffer, so their order on the wire is the order of these calls.
@@ -34,8 +52,7 @@ use oxkeeper_wire::{
 use self::steps::{Held, Pending, PendingRead, Step};
 use crate::connection::ConnectionId;
 use crate::limits::{
-    CONNECTION_BYTES_MAX, CONNECTION_REQUESTS_MAX, UNSENT_CLOSE_BYTES, UNSENT_PAUSE_BYTES,
-    UNSENT_STALL_BYTES,
+    CONNECTION_BYTES_MAX, CONNECTION_REQUESTS_MAX, REQUEST_OVERHEAD_BYTES, UNSENT_CLOSE_BYTES,
 };
 use crate::load::Load;
 use crate::options::SessionOptions;
@@ -93,10 +110,10 @@ pub(crate) struct Pipeline {
     held: VecDeque<Held>,
     /// Entries of `queue` that must be answered before anything behind them is sent.
     blockers: usize,
-    /// Writes in `queue` whose values are too large to come back with their changes, so that the
-    /// view will not know them.
-    large_writes: usize,
-    /// `pump` stopped because of `out`; to be called again when that was taken.
+    /// Bytes of the replies that reads in `queue` which do not block will write in any case.
+    expected_bytes: usize,
+    /// `pump` stopped because the client does not take its replies; to be called again when it did.
+    /// Invariant: then everything in `queue` and `held` counts in the outbox, not in the load.
     stalled: bool,
     /// Bytes of the frames in `queue` and `held`.
     pending_bytes: usize,
@@ -121,7 +138,7 @@ impl Pipeline {
             queue: VecDeque::new(),
             held: VecDeque::new(),
             blockers: 0,
-            large_writes: 0,
+            expected_bytes: 0,
             stalled: false,
             pending_bytes: 0,
             outbox,
@@ -172,18 +189,19 @@ impl Pipeline {
         !self.is_closing()
             && self.pending() < CONNECTION_REQUESTS_MAX
             && self.pending_bytes < CONNECTION_BYTES_MAX
-            && self.outbox.len() < UNSENT_PAUSE_BYTES
+            && !self.outbox.is_full()
+            && !self.stalled
     }
 
     /// Drops everything that is not written yet and ends the connection.
     pub(crate) fn close(&mut self, load: &Load) {
         self.phase = Phase::Closing;
+        self.set_stalled(load, false);
         load.answered(self.pending(), self.pending_bytes);
         self.queue.clear();
         self.held.clear();
         self.blockers = 0;
-        self.large_writes = 0;
-        self.stalled = false;
+        self.expected_bytes = 0;
         self.pending_bytes = 0;
     }
 
@@ -194,11 +212,38 @@ impl Pipeline {
         self.outbox.bytes.clear();
     }
 
+    /// Drops everything, what waits for the client too, and ends the connection.
+    pub(crate) fn abandon(&mut self, load: &Load) {
+        self.close(load);
+        self.outbox.abandon();
+    }
+
     /// Ends a step: what it wrote goes out, at once if `directly` and the driver has nothing else to do.
     pub(crate) fn send_output(&mut self, stats: &Stats, directly: bool) {
-        let nothing_else = directly && !self.stalled && self.accepts_more();
+        let nothing_else = directly && !self.stalled && !self.is_closing();
         let sent = self.outbox.send(nothing_else);
         stats.bytes_sent.fetch_add(sent as u64, Relaxed);
+    }
+
+    /// What waits for its own client leaves the load to others.
+    fn set_stalled(&mut self, load: &Load, stalled: bool) {
+        if stalled == self.stalled {
+            return;
+        }
+        self.stalled = stalled;
+        let (requests, bytes) = (self.pending(), self.pending_bytes);
+        if stalled {
+            load.answered(requests, bytes);
+            self.outbox.park(bytes + requests * REQUEST_OVERHEAD_BYTES);
+        } else {
+            load.received(requests, bytes);
+            self.outbox.park(0);
+        }
+    }
+
+    /// Whether a stalled pipeline can go on.
+    pub(crate) fn can_resume(&self) -> bool {
+        self.stalled && !self.outbox.is_full()
     }
 
     // ---- the handshake
@@ -365,7 +410,7 @@ impl Pipeline {
             });
         if let Some(read) = asking {
             read.asking = false;
-            read.asked.push((query, answer));
+            read.asked = Some((query, answer));
         }
         self.pump(cx);
     }
@@ -386,33 +431,41 @@ impl Pipeline {
         if self.is_closing() || !permits(acl, &self.identities, Permission::Read) {
             return 0;
         }
-        if self.outbox.len() > UNSENT_CLOSE_BYTES {
-            tracing::warn!(connection = %self.connection, "closing a connection that does not read its events");
-            self.outbox.bytes.clear();
-            self.close(load);
-            return 0;
-        }
         let before = self.outbox.len();
         notification(&mut self.outbox.bytes, zxid, kind, path);
         self.stats.sent += 1;
-        self.outbox.len() - before
+        let bytes = self.outbox.len() - before;
+        self.close_if_unread(load);
+        bytes
+    }
+
+    /// The client reads so little that it cannot be served.
+    fn close_if_unread(&mut self, load: &Load) {
+        if self.outbox.unsent() > UNSENT_CLOSE_BYTES {
+            tracing::warn!(connection = %self.connection, "closing a connection that does not read");
+            self.abandon(load);
+        }
     }
 
     /// Answers whatever is answerable now, in order, and looks at what was held back. Stalls when
-    /// more replies have gathered than the client takes.
+    /// what may wait would be more than the client takes.
     pub(crate) fn pump(&mut self, cx: &mut Context<'_>) {
-        self.stalled = false;
+        self.set_stalled(cx.load, false);
         loop {
-            while self.outbox.len() < UNSENT_STALL_BYTES && self.answer_first(cx) {}
-            if self.outbox.len() >= UNSENT_STALL_BYTES {
-                self.stalled = !self.queue.is_empty() || !self.held.is_empty();
+            while self.answer_first(cx) {
+                self.close_if_unread(cx.load);
+            }
+            if !matches!(self.phase, Phase::Open(_)) {
                 return;
             }
-            if self.blockers > 0 || !matches!(self.phase, Phase::Open(_)) {
-                return;
+            if self.outbox.is_full() {
+                let waits_for_client = match self.queue.front() {
+                    Some(first) => first.step.may_wait(),
+                    None => !self.held.is_empty(),
+                };
+                return self.set_stalled(cx.load, waits_for_client);
             }
-            if self.outbox.len() >= UNSENT_PAUSE_BYTES {
-                self.stalled = !self.held.is_empty();
+            if self.blockers > 0 {
                 return;
             }
             match self.held.pop_front() {
@@ -422,25 +475,22 @@ impl Pipeline {
         }
     }
 
-    /// Whether something could be answered as soon as the client has taken what waits for it.
-    pub(crate) fn is_stalled(&self) -> bool {
-        self.stalled
-    }
-
     /// Answers the first request of the queue if it can be answered.
     fn answer_first(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(mut first) = self.queue.pop_front() else {
             return false;
         };
+        if first.step.may_wait() && self.outbox.is_full() {
+            self.queue.push_front(first);
+            return false;
+        }
         self.reply_start = self.outbox.len();
         let done = match &mut first.step {
             Step::Write { outcome: None, .. } | Step::Close { outcome: None } => false,
             Step::Write {
                 shape,
-                large,
                 outcome: Some(outcome),
             } => {
-                self.large_writes -= usize::from(*large);
                 if let Ok(result) = &outcome.result {
                     writes::reply_outcome(
                         &mut self.outbox.bytes,
@@ -499,22 +549,37 @@ impl Pipeline {
             return false;
         }
         let result = match decode_body(op, &read.body) {
-            Ok(request) => self.execute(cx, xid, &request, &read.identities, &read.asked),
+            Ok(request) => self.execute(cx, xid, &request, &read.identities, read.asked.as_ref()),
             Err(_) => return true,
         };
         match result {
             Ok(_) => {
                 self.blockers -= usize::from(read.blocking);
+                self.expected_bytes -= read.expected_bytes;
                 true
+            }
+            Err(_) if !read.blocking && self.sent_behind() => {
+                // Whatever the shard said now could show what was sent behind this read.
+                tracing::warn!(connection = %self.connection, "closing a connection: the view lost what a read needs");
+                self.abandon(cx.load);
+                false
             }
             Err(query) => {
                 self.blockers += usize::from(!read.blocking);
+                self.expected_bytes -= std::mem::take(&mut read.expected_bytes);
                 read.blocking = true;
                 read.asking = true;
                 self.ask(cx, query);
                 false
             }
         }
+    }
+
+    /// Whether a write is with the shard that was sent behind the first request, which is out of the
+    /// queue to be answered.
+    fn sent_behind(&self) -> bool {
+        let is_write = |step: &Step| matches!(step, Step::Write { .. } | Step::Close { .. });
+        self.queue.iter().any(|pending| is_write(&pending.step))
     }
 }
 

@@ -1,8 +1,12 @@
 //! Reads and watch operations, answered from the tree view.
 //!
 //! A read either appends its reply and registers its watch in one step, or, when the view does not
-//! hold what it needs, has no effect and names the query to ask the shard. It is then executed again
-//! with the answer, when the link has delivered it.
+//! hold what it needs, has no effect and names the query to ask the shard: one for everything that it
+//! lacks. It is then executed again with the answer, when the link has delivered it, and with the view as of the
+//! same revision. If the view has lost something else meanwhile, the second query is for everything.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 use bytes::{Bytes, BytesMut};
 use oxkeeper_model::{
@@ -15,27 +19,38 @@ use oxkeeper_wire::{
 
 use crate::auth;
 use crate::connection::ConnectionId;
+use crate::limits::REPLY_BYTES_MAX;
 use crate::translate::{stat, zxid};
 use crate::view::{Lookup, View};
 use crate::watch::{Kinds, WatchTable};
 use crate::watched::Watched;
 
 /// Why a read could not be answered now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReadError {
-    /// The view lacks something: ask the shard.
-    Unknown(Query),
+    /// The view lacks something, which stands in the reader's needs.
+    Unknown,
     /// The answer is this code.
     Failed(ErrorCode),
 }
 
 use ReadError::{Failed, Unknown};
 
+/// What is found is more than a reply may hold.
+const TOO_LARGE: ReadError = Failed(ErrorCode::BAD_ARGUMENTS);
+
+/// About what a result takes beside its value or names: a Stat and two headers.
+const FOUND_BYTES: usize = 96;
+
+/// Before each text.
+const LENGTH_BYTES: usize = 4;
+
 /// What a read works on.
 pub(crate) struct Reader<'a> {
     pub(crate) view: &'a View,
-    /// What this read asked the shard for so far. The last answer is as of the view's position.
-    pub(crate) asked: &'a [(Query, Answer)],
+    /// What this read asked the shard for, and the answer, as of the view's position.
+    pub(crate) asked: Option<&'a (Query, Answer)>,
+    pub(crate) needs: RefCell<Needs>,
     pub(crate) watches: &'a WatchTable,
     pub(crate) watched: &'a mut Watched,
     pub(crate) connection: ConnectionId,
@@ -56,7 +71,7 @@ impl<'a> Reader<'a> {
         let zxid = zxid(self.view.position());
         match self.answer(xid, zxid, request, out) {
             Ok(()) => Ok(ErrorCode::OK),
-            Err(Unknown(query)) => Err(query),
+            Err(Unknown) => Err(self.needs.take().into_query()),
             Err(Failed(code)) => {
                 reply(out, xid, zxid, code, |_| {});
                 Ok(code)
@@ -186,7 +201,8 @@ impl<'a> Reader<'a> {
 
     /// What the shard said of the record at `path`; the query for it if it was not asked.
     fn fetched(&self, path: &str, with_values: bool) -> Result<Option<&'a Fetched>, ReadError> {
-        self.find(records(path, with_values), |query, answer| {
+        let need = |needs: &mut Needs| needs.record(path, with_values);
+        self.find(need, |query, answer| {
             let (
                 Query::Records {
                     paths,
@@ -204,20 +220,26 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// What the shard answered to the first query that matches; else `need` is noted.
     fn find<T>(
         &self,
-        query: Query,
+        need: impl FnOnce(&mut Needs),
         matching: impl Fn(&'a Query, &'a Answer) -> Option<T>,
     ) -> Result<T, ReadError> {
-        for (query, answer) in self.asked {
-            if *answer == Answer::Failed {
-                return Err(Failed(ErrorCode::SYSTEM_ERROR));
+        let found = match self.asked {
+            None => None,
+            Some((_, Answer::Failed)) => return Err(Failed(ErrorCode::SYSTEM_ERROR)),
+            Some((_, Answer::TooLarge)) => return Err(TOO_LARGE),
+            Some((Query::Batch { queries, .. }, Answer::Batch(answers))) => {
+                let mut pairs = queries.iter().zip(answers);
+                pairs.find_map(|(query, answer)| matching(query, answer))
             }
-            if let Some(found) = matching(query, answer) {
-                return Ok(found);
-            }
-        }
-        Err(Unknown(query))
+            Some((query, answer)) => matching(query, answer),
+        };
+        found.ok_or_else(|| {
+            need(&mut self.needs.borrow_mut());
+            Unknown
+        })
     }
 
     /// The record at `path`, which must exist and be readable.
@@ -252,21 +274,20 @@ impl<'a> Reader<'a> {
             }
         };
         self.require(head, Permission::Read)?;
+        if names_bytes(&names) > REPLY_BYTES_MAX {
+            return Err(TOO_LARGE);
+        }
         Ok((head, names))
     }
 
     fn fetched_children(&self, path: &str) -> Result<Option<&'a ChildNames>, ReadError> {
-        self.find(
-            Query::ChildNames { path: path.into() },
-            |query, answer| match (query, answer) {
-                (Query::ChildNames { path: asked }, Answer::ChildNames(found))
-                    if asked.as_str() == path =>
-                {
-                    Some(found.as_ref())
-                }
-                _ => None,
-            },
-        )
+        if let Some((Query::Batch { queries, .. }, Answer::Batch(answers))) = self.asked {
+            let found = child_names_of(queries, path).and_then(|at| answers.get(at));
+            if let Some(Answer::ChildNames(found)) = found {
+                return Ok(found.as_ref());
+            }
+        }
+        self.find(|needs| needs.children(path), |_, _| None)
     }
 
     fn exists(&mut self, path: &str, watch: bool) -> Result<&'a Head, ReadError> {
@@ -297,40 +318,39 @@ impl<'a> Reader<'a> {
     }
 
     fn barrier(&self) -> Result<(), ReadError> {
-        self.find(Query::Barrier, |_, answer| {
-            (*answer == Answer::Barrier).then_some(())
-        })
+        let need = |needs: &mut Needs| needs.other.push(Query::Barrier);
+        self.find(need, |_, answer| (*answer == Answer::Barrier).then_some(()))
     }
 
     fn ephemerals(&self, prefix: Option<&str>) -> Result<&'a [Path], ReadError> {
         let prefix = prefix.filter(|prefix| !matches!(prefix.trim(), "" | "/"));
         let prefix = prefix.unwrap_or_default().to_owned();
-        self.find(
-            Query::Ephemerals {
-                session: self.session,
-                prefix,
-            },
-            |_, answer| match answer {
-                Answer::Ephemerals(paths) => Some(paths.as_slice()),
-                _ => None,
-            },
-        )
+        let query = Query::Ephemerals {
+            session: self.session,
+            prefix,
+        };
+        let need = |needs: &mut Needs| needs.other.push(query);
+        self.find(need, |_, answer| match answer {
+            Answer::Ephemerals(paths) => Some(paths.as_slice()),
+            _ => None,
+        })
     }
 
     fn descendants(&self, path: &str) -> Result<u64, ReadError> {
         // By its empty name the root is not one of those that are not counted.
         let root_itself = u64::from(path.is_empty());
         let path = or_root(path);
+        let query = Query::DescendantCount { path: path.into() };
+        let need = |needs: &mut Needs| {
+            needs.record(path, false);
+            needs.other.push(query);
+        };
+        let count = self.find(need, |_, answer| match answer {
+            Answer::DescendantCount(count) => Some(*count),
+            _ => None,
+        })?;
         let head = self.head(path)?.ok_or(Failed(ErrorCode::NO_NODE))?;
         self.require(head, Permission::Read)?;
-        let count =
-            self.find(
-                Query::DescendantCount { path: path.into() },
-                |_, answer| match answer {
-                    Answer::DescendantCount(count) => Some(*count),
-                    _ => None,
-                },
-            )?;
         count
             .map(|count| count + root_itself)
             .ok_or(Failed(ErrorCode::NO_NODE))
@@ -345,28 +365,35 @@ impl<'a> Reader<'a> {
         reads: &[MultiReadOp<'_>],
         out: &mut BytesMut,
     ) -> Result<(), ReadError> {
-        // Nothing may be written before it is certain that nothing is unknown.
+        // Nothing may be written before it is certain that nothing is unknown, and how much it will be.
         let mut results = Vec::with_capacity(reads.len());
         let mut code = ErrorCode::OK;
+        let mut bytes = 0;
+        let mut unknown = false;
         for read in reads {
-            let (MultiReadOp::GetData { path, .. } | MultiReadOp::GetChildren { path, .. }) = read;
-            let Some(path) = path.as_deref() else {
+            let Some(path) = path_of(read) else {
                 code = ErrorCode::MARSHALLING_ERROR;
                 break;
             };
-            let found = match read {
-                MultiReadOp::GetData { .. } => self
-                    .record(path)
-                    .map(|(head, value)| Found::Data(head, value)),
-                MultiReadOp::GetChildren { .. } => {
-                    self.children(path).map(|(_, names)| Found::Children(names))
+            let found = match self.found(read, path) {
+                Err(Unknown) => {
+                    unknown = true;
+                    continue;
                 }
-            };
-            results.push(match found {
-                Ok(found) => found,
                 Err(Failed(code)) => Found::Nothing(code),
-                Err(unknown) => return Err(unknown),
-            });
+                Ok(found) => found,
+            };
+            bytes += found.reply_bytes();
+            if bytes > REPLY_BYTES_MAX {
+                return Err(TOO_LARGE);
+            }
+            results.push(found);
+        }
+        if unknown {
+            if self.asked.is_some() {
+                self.need_all(reads);
+            }
+            return Err(Unknown);
         }
         reply(out, xid, zxid, code, |body| {
             results.iter().for_each(|result| match result {
@@ -379,6 +406,33 @@ impl<'a> Reader<'a> {
             body.multi_end();
         });
         Ok(())
+    }
+
+    fn found(&self, read: &MultiReadOp<'_>, path: &str) -> Result<Found<'a>, ReadError> {
+        match read {
+            MultiReadOp::GetData { .. } => {
+                let (head, value) = self.record(path)?;
+                Ok(Found::Data(head, value))
+            }
+            MultiReadOp::GetChildren { .. } => {
+                let (_, names) = self.children(path)?;
+                Ok(Found::Children(names))
+            }
+        }
+    }
+
+    /// The answer to this is enough, whatever the view loses before it comes.
+    fn need_all(&self, reads: &[MultiReadOp<'_>]) {
+        let mut needs = self.needs.borrow_mut();
+        for read in reads {
+            let Some(path) = path_of(read).map(or_root) else {
+                break;
+            };
+            match read {
+                MultiReadOp::GetData { .. } => needs.record(path, true),
+                MultiReadOp::GetChildren { .. } => needs.children(path),
+            }
+        }
     }
 
     fn watch(&mut self, path: &str, wanted: bool, kinds: Kinds) {
@@ -483,17 +537,13 @@ impl<'a> Reader<'a> {
         let all = [lists.data, lists.exist, lists.child];
         let all = all.into_iter().filter_map(Option::as_ref).flatten();
         let looked_at = all.filter_map(Option::as_deref).map(or_root);
-        let unknown = |path: &str| matches!(self.head(path), Err(Unknown(_)));
-        if !looked_at.clone().any(unknown) {
+        let is_unknown = |path: &str| matches!(self.head(path), Err(Unknown));
+        if !looked_at.clone().any(is_unknown) {
             return Ok(());
         }
-        let mut paths: Vec<Path> = looked_at.map(Path::from).collect();
-        paths.sort_unstable();
-        paths.dedup();
-        Err(Unknown(Query::Records {
-            paths,
-            with_values: false,
-        }))
+        let mut needs = self.needs.borrow_mut();
+        looked_at.for_each(|path| needs.record(path, false));
+        Err(Unknown)
     }
 
     /// The head at `path`, after `know_all`.
@@ -506,6 +556,92 @@ enum Found<'a> {
     Data(&'a Head, Option<&'a Bytes>),
     Children(Names<'a>),
     Nothing(ErrorCode),
+}
+
+impl Found<'_> {
+    /// About what it takes in a reply.
+    fn reply_bytes(&self) -> usize {
+        FOUND_BYTES
+            + match self {
+                Self::Data(_, value) => value.map_or(0, Bytes::len),
+                Self::Children(names) => names_bytes(names),
+                Self::Nothing(_) => 0,
+            }
+    }
+}
+
+fn names_bytes(names: &[&str]) -> usize {
+    names.iter().map(|name| LENGTH_BYTES + name.len()).sum()
+}
+
+fn path_of<'r>(read: &'r MultiReadOp<'_>) -> Option<&'r str> {
+    let (MultiReadOp::GetData { path, .. } | MultiReadOp::GetChildren { path, .. }) = read;
+    path.as_deref()
+}
+
+/// Where the query for the children of `path` stands in a batch that [`Needs`] made.
+fn child_names_of(queries: &[Query], path: &str) -> Option<usize> {
+    let start = queries.partition_point(|query| !matches!(query, Query::ChildNames { .. }));
+    let asked = |query: &Query| match query {
+        Query::ChildNames { path: asked } => asked.as_str().cmp(path),
+        _ => std::cmp::Ordering::Less,
+    };
+    let at = queries[start..].binary_search_by(asked).ok()?;
+    Some(start + at)
+}
+
+/// What a read lacks.
+#[derive(Debug, Default)]
+pub(crate) struct Needs {
+    heads: BTreeSet<Path>,
+    /// With their heads.
+    values: BTreeSet<Path>,
+    children: BTreeSet<Path>,
+    other: Vec<Query>,
+}
+
+impl Needs {
+    fn record(&mut self, path: &str, with_value: bool) {
+        let paths = match with_value {
+            true => &mut self.values,
+            false => &mut self.heads,
+        };
+        paths.insert(path.into());
+    }
+
+    fn children(&mut self, path: &str) {
+        self.children.insert(path.into());
+    }
+
+    /// One query for everything. Paths are sorted, and those of children come last.
+    fn into_query(self) -> Query {
+        let Self {
+            heads,
+            values,
+            children,
+            other,
+        } = self;
+        let records = [(heads, false), (values, true)].into_iter();
+        let records = records.filter(|(paths, _)| !paths.is_empty());
+        let records = records.map(|(paths, with_values)| Query::Records {
+            paths: paths.into_iter().collect(),
+            with_values,
+        });
+        let children = children.into_iter().map(|path| Query::ChildNames { path });
+        let mut queries: Vec<_> = records.chain(other).chain(children).collect();
+        let bounded = |query: &Query| match query {
+            Query::Records { paths, .. } => paths.len() == 1,
+            Query::ChildNames { .. } | Query::Ephemerals { .. } => false,
+            _ => true,
+        };
+        match queries.pop() {
+            Some(query) if queries.is_empty() && bounded(&query) => query,
+            last => Query::Batch {
+                queries: queries.into_iter().chain(last).collect(),
+                bytes_max: REPLY_BYTES_MAX,
+            },
+        }
+    }
 }
 
 struct WatchLists<'r> {
@@ -570,11 +706,4 @@ fn required<'r>(path: &'r Text<'_>) -> Result<&'r str, ReadError> {
 /// The empty path is another name of the root, for reads.
 fn or_root(path: &str) -> &str {
     if path.is_empty() { "/" } else { path }
-}
-
-fn records(path: &str, with_values: bool) -> Query {
-    Query::Records {
-        paths: vec![path.into()],
-        with_values,
-    }
 }

@@ -203,6 +203,8 @@ pub struct Stats {
     pub session_requests: AtomicU64,
     pub connections_rejected: AtomicU64,
     pub connections_dropped: AtomicU64,
+    /// Closed because too much was held for clients that do not read.
+    pub connections_shed: AtomicU64,
     pub sessions_expired: AtomicU64,
     /// Connections that were closed because they did not ask for a session.
     pub sessionless_expired: AtomicU64,
@@ -230,6 +232,7 @@ impl Default for Stats {
             session_requests: AtomicU64::new(0),
             connections_rejected: AtomicU64::new(0),
             connections_dropped: AtomicU64::new(0),
+            connections_shed: AtomicU64::new(0),
             sessions_expired: AtomicU64::new(0),
             sessionless_expired: AtomicU64::new(0),
             large_requests_rejected: AtomicU64::new(0),

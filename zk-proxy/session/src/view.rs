@@ -6,8 +6,8 @@
 
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use hashbrown::HashTable;
@@ -30,6 +30,32 @@ pub(crate) enum Lookup<T> {
 }
 
 pub(crate) type ChildSet = BTreeSet<Box<str>>;
+
+/// What of a record a read needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Head,
+    Value,
+    Children,
+}
+
+/// Keeps a record and what is known of it in the view, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Pin {
+    _slot: Option<Arc<()>>,
+    /// About what the part takes in a reply, now.
+    pub(crate) bytes: usize,
+}
+
+impl Pin {
+    /// Of a read that needs nothing of the view.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            _slot: None,
+            bytes: 0,
+        }
+    }
+}
 
 /// What a slot takes beside its text, value and children: itself, its table entry, its head.
 const SLOT_OVERHEAD_BYTES: usize = 400;
@@ -65,6 +91,8 @@ struct Slot {
     children_bytes: usize,
     /// Read since the clock hand passed.
     referenced: AtomicBool,
+    /// Others hold it too while the slot must stay.
+    pins: OnceLock<Arc<()>>,
     /// What this slot counts for in `View::used_bytes`.
     bytes: usize,
 }
@@ -74,6 +102,11 @@ impl Slot {
         if !self.referenced.load(Ordering::Relaxed) {
             self.referenced.store(true, Ordering::Relaxed);
         }
+    }
+
+    fn is_pinned(&self) -> bool {
+        let pins = self.pins.get();
+        pins.is_some_and(|pins| Arc::strong_count(pins) > 1)
     }
 
     /// There is no such record, or nothing is known of it yet.
@@ -88,7 +121,6 @@ impl Slot {
     fn set_value(&mut self, value: &ChangedValue) {
         match value {
             ChangedValue::Set(value) => self.value = Some(value.clone()),
-            ChangedValue::Omitted => self.value = None,
             ChangedValue::Unchanged => {}
         }
     }
@@ -161,6 +193,22 @@ impl View {
             (Some(head), Some(children)) => Lookup::Present((head, children)),
             (Some(_), None) => Lookup::Unknown,
         }
+    }
+
+    /// Keeps what is known of `path` if that is all of `part`. It then stays known, through every
+    /// change, until the pin is dropped.
+    pub(crate) fn pin(&self, path: &str, part: Part) -> Option<Pin> {
+        let slot = self.find(if path.is_empty() { "/" } else { path })?;
+        let bytes = match (part, &slot.head) {
+            (_, None) | (Part::Head, _) => 0,
+            (Part::Value, _) => slot.value.as_ref()?.as_ref().map_or(0, Bytes::len),
+            (Part::Children, _) => slot.children.as_ref().map(|_| slot.children_bytes)?,
+        };
+        let pins = slot.pins.get_or_init(Arc::default);
+        Some(Pin {
+            _slot: Some(Arc::clone(pins)),
+            bytes,
+        })
     }
 
     /// Takes in one revision.
@@ -284,7 +332,7 @@ impl View {
             } else if !added && children.remove(name) {
                 slot.children_bytes -= bytes;
             }
-            if slot.children_bytes > children_bytes_max {
+            if slot.children_bytes > children_bytes_max && !slot.is_pinned() {
                 slot.children_bytes = 0;
                 slot.children = None;
             }
@@ -344,6 +392,7 @@ impl View {
             children: None,
             children_bytes: 0,
             referenced: AtomicBool::new(false),
+            pins: OnceLock::new(),
             bytes: 0,
         };
         let at = match self.free.pop() {
@@ -362,12 +411,16 @@ impl View {
         at as usize
     }
 
-    /// Second-chance eviction until the budget holds: what was read since the hand last passed stays.
+    /// Second-chance eviction until the budget holds or only pinned slots are left: what was read since
+    /// the hand last passed stays.
     fn evict(&mut self) {
-        while self.used_bytes > self.budget_bytes {
+        let mut left = 2 * self.slots.len();
+        while self.used_bytes > self.budget_bytes && left > 0 {
+            left -= 1;
             let at = self.hand;
             self.hand = (at + 1) % self.slots.len();
-            let is_spared = |slot: &mut Slot| std::mem::take(slot.referenced.get_mut());
+            let is_spared =
+                |slot: &mut Slot| std::mem::take(slot.referenced.get_mut()) || slot.is_pinned();
             if let Some(slot) = self.slots[at].take_if(|slot| !is_spared(slot)) {
                 self.used_bytes -= slot.bytes;
                 let entry = self

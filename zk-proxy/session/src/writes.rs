@@ -6,15 +6,18 @@
 
 use bytes::{Bytes, BytesMut};
 use oxkeeper_model::{
-    Create, Identity, Lifetime, OpError, OpResult, Ops, Path, Revision, TreeOp, TxnOutcome, limits,
+    Acl, Create, Identity, Lifetime, OpError, OpResult, Ops, Path, Revision, TreeOp, TxnOutcome,
+    limits,
 };
 use oxkeeper_wire::{
     AclRecord, BodyWriter, CheckRequest, CreateRequest, DeleteRequest, ErrorCode, MultiOp, OpCode,
     Request, SetDataRequest, paths, reply,
 };
 use smallvec::{SmallVec, smallvec};
+use thiserror::Error;
 
 use crate::auth::{self, AuthError};
+use crate::limits::WRITE_BYTES_MAX;
 use crate::translate::{code, stat, zxid};
 
 /// Any version will do.
@@ -38,10 +41,33 @@ pub(crate) enum Shape {
 pub(crate) struct Caller<'a> {
     pub(crate) identities: &'a [Identity],
     pub(crate) extended_types_enabled: bool,
+    /// What the write may still take. Access lists are counted as they are expanded, so that no more
+    /// is ever made of them.
+    room_bytes: usize,
 }
 
-/// The operations of a write; `None` if the request is none.
-pub(crate) fn translate(request: &Request<'_>, caller: &Caller<'_>) -> Option<(Ops, Shape)> {
+/// A write as the shard gets it.
+#[derive(Debug)]
+pub(crate) struct Translated {
+    pub(crate) ops: Ops,
+    pub(crate) shape: Shape,
+    /// About what it takes, at least what it takes in the log.
+    pub(crate) bytes: usize,
+}
+
+/// A write is larger than the shard takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the write is larger than {WRITE_BYTES_MAX} bytes")]
+pub(crate) struct WriteTooLarge;
+
+/// What an operation takes beside its path, value and list, encoded, at most.
+const OP_OVERHEAD_BYTES: usize = 64;
+
+/// The write that a request asks for; `None` if it asks for none.
+pub(crate) fn translate(
+    request: &Request<'_>,
+    mut caller: Caller<'_>,
+) -> Option<Result<Translated, WriteTooLarge>> {
     let op = match request {
         Request::Create(create) => caller.create(create),
         Request::Delete(request) => delete(request),
@@ -49,30 +75,26 @@ pub(crate) fn translate(request: &Request<'_>, caller: &Caller<'_>) -> Option<(O
         Request::SetAcl { path, acl, version } => {
             caller.set_acl(path.as_deref(), acl.as_deref(), *version)
         }
-        Request::Reconfig { .. } => Err(ErrorCode::RECONFIG_DISABLED),
+        Request::Reconfig { .. } => Err(Refused::Code(ErrorCode::RECONFIG_DISABLED)),
         // A null path spoils the whole multi, wherever it stands.
         Request::Multi(operations) if operations.iter().any(|op| path_of(op).is_none()) => {
-            return Some(garbled_multi());
+            return Some(Ok(garbled_multi()));
         }
-        Request::Multi(operations) => {
-            let shape = operations.iter().map(MultiOp::op).collect();
-            let ops = operations
-                .iter()
-                .map(|op| or_refused(caller.multi_op(op)))
-                .collect();
-            return Some((ops, Shape::Multi(shape)));
-        }
+        Request::Multi(operations) => return Some(caller.multi(operations)),
         _ => return None,
     };
-    Some((smallvec![or_refused(op)], Shape::Single(request.op())))
+    let shape = Shape::Single(request.op());
+    Some(caller.finish(op, shape))
 }
 
 /// A multi whose record cannot be read: it takes a zxid, unlike other garbled requests.
-pub(crate) fn garbled_multi() -> (Ops, Shape) {
-    (
-        smallvec![or_refused(Err(ErrorCode::MARSHALLING_ERROR))],
-        Shape::Single(OpCode::MULTI),
-    )
+pub(crate) fn garbled_multi() -> Translated {
+    let ErrorCode(code) = ErrorCode::MARSHALLING_ERROR;
+    Translated {
+        ops: smallvec![TreeOp::Refused { code }],
+        shape: Shape::Single(OpCode::MULTI),
+        bytes: OP_OVERHEAD_BYTES,
+    }
 }
 
 fn path_of<'a>(op: &'a MultiOp<'_>) -> Option<&'a str> {
@@ -84,12 +106,77 @@ fn path_of<'a>(op: &'a MultiOp<'_>) -> Option<&'a str> {
     }
 }
 
-fn or_refused(op: Result<TreeOp, ErrorCode>) -> TreeOp {
-    op.unwrap_or_else(|ErrorCode(code)| TreeOp::Refused { code })
+/// Why an operation is not translated.
+enum Refused {
+    /// Its own fault; it takes its turn all the same.
+    Code(ErrorCode),
+    /// The whole write does not reach the shard.
+    TooLarge,
 }
 
-impl Caller<'_> {
-    fn multi_op(&self, op: &MultiOp<'_>) -> Result<TreeOp, ErrorCode> {
+impl From<ErrorCode> for Refused {
+    fn from(code: ErrorCode) -> Self {
+        Self::Code(code)
+    }
+}
+
+impl From<AuthError> for Refused {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::NullId => Self::Code(ErrorCode::MARSHALLING_ERROR),
+            AuthError::InvalidAcl | AuthError::Failed => Self::Code(ErrorCode::INVALID_ACL),
+            AuthError::TooLarge => Self::TooLarge,
+        }
+    }
+}
+
+impl<'a> Caller<'a> {
+    pub(crate) fn new(identities: &'a [Identity], extended_types_enabled: bool) -> Self {
+        Self {
+            identities,
+            extended_types_enabled,
+            room_bytes: WRITE_BYTES_MAX - auth::identities_bytes(identities),
+        }
+    }
+
+    /// Counts an operation, whose access list is counted already.
+    fn count(&mut self, op: Result<TreeOp, Refused>) -> Result<TreeOp, WriteTooLarge> {
+        let op = match op {
+            Ok(op) => op,
+            Err(Refused::Code(ErrorCode(code))) => TreeOp::Refused { code },
+            Err(Refused::TooLarge) => return Err(WriteTooLarge),
+        };
+        let left = self.room_bytes.checked_sub(op_bytes(&op));
+        self.room_bytes = left.ok_or(WriteTooLarge)?;
+        Ok(op)
+    }
+
+    fn finish(
+        mut self,
+        op: Result<TreeOp, Refused>,
+        shape: Shape,
+    ) -> Result<Translated, WriteTooLarge> {
+        Ok(Translated {
+            ops: smallvec![self.count(op)?],
+            shape,
+            bytes: WRITE_BYTES_MAX - self.room_bytes,
+        })
+    }
+
+    fn multi(mut self, operations: &[MultiOp<'_>]) -> Result<Translated, WriteTooLarge> {
+        let mut ops = Ops::new();
+        for operation in operations {
+            let op = self.multi_op(operation);
+            ops.push(self.count(op)?);
+        }
+        Ok(Translated {
+            ops,
+            shape: Shape::Multi(operations.iter().map(MultiOp::op).collect()),
+            bytes: WRITE_BYTES_MAX - self.room_bytes,
+        })
+    }
+
+    fn multi_op(&mut self, op: &MultiOp<'_>) -> Result<TreeOp, Refused> {
         match op {
             MultiOp::Create(create) => self.create(create),
             MultiOp::Delete(request) => delete(request),
@@ -98,16 +185,16 @@ impl Caller<'_> {
         }
     }
 
-    fn create(&self, request: &CreateRequest<'_>) -> Result<TreeOp, ErrorCode> {
+    fn create(&mut self, request: &CreateRequest<'_>) -> Result<TreeOp, Refused> {
         let mode = CreateMode::of(request, self.extended_types_enabled)?;
         let path = request
             .path
             .as_deref()
             .ok_or(ErrorCode::MARSHALLING_ERROR)?;
         if !path.contains('/') || path.contains('\0') {
-            return Err(ErrorCode::BAD_ARGUMENTS);
+            return Err(ErrorCode::BAD_ARGUMENTS.into());
         }
-        let acl = auth::normalise(request.acl.as_deref(), self.identities).map_err(acl_error)?;
+        let acl = self.normalise(request.acl.as_deref())?;
         Ok(TreeOp::Create(Create {
             path: Path::from(path),
             value: request.data.map(Bytes::copy_from_slice),
@@ -118,14 +205,18 @@ impl Caller<'_> {
         }))
     }
 
+    fn normalise(&mut self, acl: Option<&[AclRecord<'_>]>) -> Result<Acl, AuthError> {
+        auth::normalise(acl, self.identities, &mut self.room_bytes)
+    }
+
     fn set_acl(
-        &self,
+        &mut self,
         path: Option<&str>,
         acl: Option<&[AclRecord<'_>]>,
         version: i32,
-    ) -> Result<TreeOp, ErrorCode> {
+    ) -> Result<TreeOp, Refused> {
         let path = valid_path(path)?;
-        let acl = auth::normalise(acl, self.identities).map_err(acl_error)?;
+        let acl = self.normalise(acl)?;
         Ok(TreeOp::SetAcl {
             path,
             acl,
@@ -134,13 +225,29 @@ impl Caller<'_> {
     }
 }
 
-fn delete(request: &DeleteRequest<'_>) -> Result<TreeOp, ErrorCode> {
+/// What an operation takes apart from its access list.
+fn op_bytes(op: &TreeOp) -> usize {
+    let value_bytes = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
+    OP_OVERHEAD_BYTES
+        + match op {
+            TreeOp::Create(Create { path, value, .. }) | TreeOp::SetValue { path, value, .. } => {
+                path.len() + value_bytes(value)
+            }
+            TreeOp::SetAcl { path, .. }
+            | TreeOp::Delete { path, .. }
+            | TreeOp::Check { path, .. }
+            | TreeOp::Get { path } => path.len(),
+            TreeOp::Refused { .. } => 0,
+        }
+}
+
+fn delete(request: &DeleteRequest<'_>) -> Result<TreeOp, Refused> {
     let path = request
         .path
         .as_deref()
         .ok_or(ErrorCode::MARSHALLING_ERROR)?;
     if !path.contains('/') || path.contains('\0') || PROTECTED.contains(&path) {
-        return Err(ErrorCode::BAD_ARGUMENTS);
+        return Err(ErrorCode::BAD_ARGUMENTS.into());
     }
     Ok(TreeOp::Delete {
         path: path.into(),
@@ -148,7 +255,7 @@ fn delete(request: &DeleteRequest<'_>) -> Result<TreeOp, ErrorCode> {
     })
 }
 
-fn set_data(request: &SetDataRequest<'_>) -> Result<TreeOp, ErrorCode> {
+fn set_data(request: &SetDataRequest<'_>) -> Result<TreeOp, Refused> {
     Ok(TreeOp::SetValue {
         path: valid_path(request.path.as_deref())?,
         value: request.data.map(Bytes::copy_from_slice),
@@ -156,7 +263,7 @@ fn set_data(request: &SetDataRequest<'_>) -> Result<TreeOp, ErrorCode> {
     })
 }
 
-fn check(request: &CheckRequest<'_>) -> Result<TreeOp, ErrorCode> {
+fn check(request: &CheckRequest<'_>) -> Result<TreeOp, Refused> {
     Ok(TreeOp::Check {
         path: valid_path(request.path.as_deref())?,
         expected_version: expected(request.version),
@@ -180,13 +287,6 @@ fn is_malformed(path: &str, sequential: bool) -> bool {
         return paths::validate(&format!("{path}0")).is_err();
     }
     paths::validate(path).is_err()
-}
-
-fn acl_error(error: AuthError) -> ErrorCode {
-    match error {
-        AuthError::NullId => ErrorCode::MARSHALLING_ERROR,
-        AuthError::InvalidAcl | AuthError::Failed => ErrorCode::INVALID_ACL,
-    }
 }
 
 struct CreateMode {
@@ -230,16 +330,6 @@ fn valid_ttl(ttl_ms: i64) -> Result<u64, ErrorCode> {
         Ok(ttl_ms) if (1..=limits::TTL_MS_MAX).contains(&ttl_ms) => Ok(ttl_ms),
         _ => Err(ErrorCode::BAD_ARGUMENTS),
     }
-}
-
-/// Whether a value is so large that the shard's changes will not carry it.
-pub(crate) fn has_large_value(ops: &[TreeOp]) -> bool {
-    ops.iter().any(|op| match op {
-        TreeOp::Create(Create { value, .. }) | TreeOp::SetValue { value, .. } => value
-            .as_ref()
-            .is_some_and(|value| value.len() > limits::CHANGED_VALUE_BYTES_MAX),
-        _ => false,
-    })
 }
 
 /// Appends the reply to a write.

@@ -4,7 +4,7 @@ use oxkeeper_model::{Answer, Path, Position, Query, SessionId};
 
 use super::StateError;
 use super::load::{self, scan_rows};
-use super::query::Reads;
+use super::query::{Reads, Room};
 use crate::acls::AclTable;
 use crate::graves::Graves;
 use crate::hash::HashKey;
@@ -66,6 +66,7 @@ impl<R: RowReader> FrozenState<R> {
             rows: rows_of(&self.rows, &self.acls, &self.graves),
             records: None,
             counters: self.meta.counters,
+            room: Room::default(),
         };
         Ok(match query {
             Query::Attachment { session } => {
@@ -96,6 +97,7 @@ impl<R: RowReader> FrozenState<R> {
             rows: rows_of(&self.rows, &self.acls, &self.graves),
             records: None,
             counters: self.meta.counters,
+            room: Room::default(),
         };
         reads.scan(&range, visit)
     }

@@ -1,5 +1,6 @@
 //! Reads of the applied state, between entries; and of a frozen one.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
 
 use oxkeeper_model::{Answer, ChildNames, Fetched, Path, Query, SessionId, SharedHead, name_of};
@@ -12,11 +13,28 @@ use oxkeeper_store::{KeyRange, KeyValueStore, RowReader};
 
 impl<S: KeyValueStore> ShardState<S> {
     pub(super) fn answer(&self, query: &Query) -> Result<Answer, StateError> {
-        let reads = Reads {
+        let mut reads = Reads {
             rows: self.rows(),
             records: Some(&self.records),
             counters: self.meta.counters,
+            room: Room::default(),
         };
+        let Query::Batch { queries, bytes_max } = query else {
+            return self.answer_one(&reads, query);
+        };
+        reads.room = Room(Cell::new(Some(*bytes_max)));
+        let mut answers = Vec::with_capacity(queries.len());
+        for query in queries {
+            answers.push(self.answer_one(&reads, query)?);
+            if reads.room.is_used_up() {
+                return Ok(Answer::TooLarge);
+            }
+        }
+        Ok(Answer::Batch(answers))
+    }
+
+    /// What is found when the room is used up is not all.
+    fn answer_one(&self, reads: &Reads<'_, S>, query: &Query) -> Result<Answer, StateError> {
         Ok(match query {
             Query::Attachment { session } => {
                 Answer::Attachment(self.session(*session).map(|session| session.attachment))
@@ -47,6 +65,33 @@ pub(super) struct Reads<'a, S> {
     /// Heads in memory.
     pub(super) records: Option<&'a Records>,
     pub(super) counters: Counters,
+    pub(super) room: Room,
+}
+
+/// What a name or a record takes in an answer beside its text and value.
+const FOUND_BYTES: usize = 64;
+
+/// Bytes that may still be found; `None`: no more.
+pub(super) struct Room(Cell<Option<usize>>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Cell::new(Some(usize::MAX)))
+    }
+}
+
+impl Room {
+    /// Whether so much more fits. Once something did not, nothing does.
+    fn takes(&self, bytes: usize) -> bool {
+        let left = self.0.get();
+        self.0
+            .set(left.and_then(|left| left.checked_sub(bytes + FOUND_BYTES)));
+        !self.is_used_up()
+    }
+
+    fn is_used_up(&self) -> bool {
+        self.0.get().is_none()
+    }
 }
 
 impl<S: RowReader> Reads<'_, S> {
@@ -54,8 +99,10 @@ impl<S: RowReader> Reads<'_, S> {
     pub(super) fn answer(&self, query: &Query) -> Result<Answer, StateError> {
         Ok(match query {
             Query::Records { paths, with_values } => {
+                let more = |_: &&Path| !self.room.is_used_up();
                 let fetch = |path: &Path| self.fetch(path, *with_values);
-                Answer::Records(paths.iter().map(fetch).collect::<Result<_, _>>()?)
+                let found = paths.iter().take_while(more).map(fetch);
+                Answer::Records(found.collect::<Result<_, _>>()?)
             }
             Query::ChildNames { path } => Answer::ChildNames(self.child_names(path)?),
             Query::Ephemerals { session, prefix } => {
@@ -65,7 +112,10 @@ impl<S: RowReader> Reads<'_, S> {
                 Answer::DescendantCount(self.descendant_count(path)?)
             }
             Query::Barrier => Answer::Barrier,
-            Query::Attachment { .. } | Query::Sessions | Query::Stats => Answer::Failed,
+            // A batch in a batch, for one.
+            Query::Attachment { .. } | Query::Sessions | Query::Stats | Query::Batch { .. } => {
+                Answer::Failed
+            }
         })
     }
 
@@ -91,8 +141,13 @@ impl<S: RowReader> Reads<'_, S> {
 
     fn fetch(&self, path: &str, with_value: bool) -> Result<Option<Fetched>, StateError> {
         let Some(head) = self.head(path)? else {
+            self.room.takes(0);
             return Ok(None);
         };
+        let value_bytes = head.value_bytes.filter(|_| with_value).unwrap_or(0);
+        if !self.room.takes(value_bytes as usize) {
+            return Ok(None);
+        }
         let value = match with_value {
             true => Some(load_value(
                 self.rows.store,
@@ -110,11 +165,11 @@ impl<S: RowReader> Reads<'_, S> {
         let Some(head) = self.head(path)? else {
             return Ok(None);
         };
-        let mut names = Vec::with_capacity(head.children.live as usize);
+        let mut names = Vec::new();
         if head.children.live > 0 {
             self.scan(&keys::children(path), |child| {
                 names.push(Box::from(name_of(child)));
-                true
+                self.room.takes(name_of(child).len())
             })?;
         }
         Ok(Some(ChildNames { head, names }))
@@ -128,7 +183,10 @@ impl<S: RowReader> Reads<'_, S> {
             .store
             .scan(&KeyRange::prefix(&key), &mut |key, _| {
                 paths.extend(keys::ephemeral_of(key).map(|(_, path)| Path::from(path)));
-                ControlFlow::Continue(())
+                match self.room.takes(key.len()) {
+                    true => ControlFlow::Continue(()),
+                    false => ControlFlow::Break(()),
+                }
             })?;
         Ok(paths)
     }

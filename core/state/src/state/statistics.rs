@@ -6,10 +6,10 @@
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use oxkeeper_model::{Change, ChangeKind, Head, Path, SessionEnd};
+use oxkeeper_model::{Change, ChangeKind, ChangedValue, Head, Path, SessionEnd};
 
 use super::StateError;
-use super::tree::{Limits, Tree, changed};
+use super::tree::{Limits, Tree};
 use crate::keys;
 use crate::quota::{self, Role, Usage};
 use crate::records::{Found, Records, Rows, SlotId};
@@ -149,7 +149,7 @@ impl<S: RowReader> Tree<'_, S> {
             kind: ChangeKind::Recounted,
             head: head.clone(),
             parent_acl: None,
-            value: changed(&value),
+            value: ChangedValue::Set(value.clone()),
         });
         Ok(())
     }

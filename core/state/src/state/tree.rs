@@ -14,7 +14,7 @@ use bytes::Bytes;
 use oxkeeper_model::{
     Acl, Change, ChangeKind, ChangedValue, Changes, Create, Head, Identity, Lifetime, OpError,
     OpResult, OpResults, Parents, Path, Permission, Revision, SessionId, SharedHead, TreeOp,
-    TxnOutcome, limits, parent_of, permits,
+    TxnOutcome, parent_of, permits,
 };
 use smallvec::SmallVec;
 
@@ -255,7 +255,7 @@ impl<'a, S: RowReader> Tree<'a, S> {
             kind: ChangeKind::Created,
             head: head.clone(),
             parent_acl: Some(parent_acl),
-            value: changed(&new.value),
+            value: ChangedValue::Set(new.value.clone()),
         });
         self.note_created(&path, &head)?;
         Ok(OpResult::Created { path, head })
@@ -299,7 +299,7 @@ impl<'a, S: RowReader> Tree<'a, S> {
             kind: ChangeKind::ValueSet,
             head: head.clone(),
             parent_acl: None,
-            value: changed(value),
+            value: ChangedValue::Set(value.clone()),
         });
         Ok(OpResult::ValueSet { head })
     }
@@ -425,12 +425,5 @@ fn next_version(version: i32) -> i32 {
     match version.wrapping_add(1) {
         -1 => 0,
         next => next,
-    }
-}
-
-pub(super) fn changed(value: &Option<Bytes>) -> ChangedValue {
-    match value {
-        Some(value) if value.len() > limits::CHANGED_VALUE_BYTES_MAX => ChangedValue::Omitted,
-        value => ChangedValue::Set(value.clone()),
     }
 }

@@ -1,8 +1,10 @@
 //! Requests as they come from the client: answered at once, sent to the shard, or put in the queue.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use oxkeeper_link::{Request as LinkRequest, Token};
-use oxkeeper_model::{Answer, ClientCommand, Identities, Ops, Query, SessionId, SessionWrite};
+use oxkeeper_model::{Answer, ClientCommand, Identities, Query, SessionId, SessionWrite};
 use oxkeeper_wire::{
     DecodeError, ErrorCode, OpCode, Request, RequestHeader, decode_body, decode_header, reply,
 };
@@ -10,10 +12,11 @@ use oxkeeper_wire::{
 use super::steps::{Arrival, Held, Pending, PendingRead, Ready, Step};
 use super::{Context, Phase, Pipeline};
 use crate::auth;
+use crate::limits::{UNSENT_PAUSE_BYTES, WRITE_GROWTH_FREE_BYTES};
 use crate::reads::Reader;
 use crate::translate::zxid;
-use crate::view::{Lookup, View};
-use crate::writes::{self, Caller, Shape};
+use crate::view::{Part, Pin, View};
+use crate::writes::{self, Caller, Translated};
 
 /// xid of every ping reply.
 const PING_XID: i32 = -2;
@@ -30,7 +33,7 @@ impl Pipeline {
         let header = decode_header(&mut rest)?;
         let body = frame.slice(frame.len() - rest.len()..);
         self.stats.received += 1;
-        cx.load.received(frame.len());
+        cx.load.received(1, frame.len());
         self.pending_bytes += frame.len();
         let arrival = Arrival {
             header,
@@ -78,12 +81,13 @@ impl Pipeline {
             }
             Request::CloseSession => self.dispatch_close(cx, arrival),
             _ => {
-                let caller = Caller {
-                    identities: &self.identities,
-                    extended_types_enabled: cx.options.extended_types_enabled,
-                };
-                match writes::translate(&request, &caller) {
-                    Some((ops, shape)) => self.dispatch_write(cx, arrival, ops, shape),
+                let caller = Caller::new(&self.identities, cx.options.extended_types_enabled);
+                match writes::translate(&request, caller) {
+                    Some(Ok(write)) => self.dispatch_write(cx, arrival, write),
+                    Some(Err(error)) => {
+                        tracing::info!(connection = %self.connection, %error, "refusing a write");
+                        self.ready(cx, arrival, Ready::TOO_LARGE);
+                    }
                     None => self.dispatch_read(cx, arrival, &request, &body),
                 }
             }
@@ -94,8 +98,7 @@ impl Pipeline {
         if let DecodeError::UnknownOperation(_) = error {
             self.ready(cx, arrival, Ready::UNKNOWN_OPERATION);
         } else if arrival.header.op == OpCode::MULTI && error != DecodeError::NullAccessList {
-            let (ops, shape) = writes::garbled_multi();
-            self.dispatch_write(cx, arrival, ops, shape);
+            self.dispatch_write(cx, arrival, writes::garbled_multi());
         } else {
             self.ready(cx, arrival, Ready::GARBLED);
         }
@@ -120,12 +123,17 @@ impl Pipeline {
         }
     }
 
-    fn dispatch_write(&mut self, cx: &mut Context<'_>, arrival: Arrival, ops: Ops, shape: Shape) {
+    fn dispatch_write(&mut self, cx: &mut Context<'_>, mut arrival: Arrival, write: Translated) {
         let Phase::Open(binding) = &mut self.phase else {
             return;
         };
-        let large = writes::has_large_value(&ops);
-        self.large_writes += usize::from(large);
+        let Translated { ops, shape, bytes } = write;
+        let more = bytes.saturating_sub(arrival.bytes);
+        if more > WRITE_GROWTH_FREE_BYTES {
+            arrival.bytes += more;
+            self.pending_bytes += more;
+            cx.load.received(0, more);
+        }
         let follows = binding.last_seq;
         binding.last_seq = follows.next();
         let write = SessionWrite {
@@ -145,7 +153,6 @@ impl Pipeline {
             arrival,
             Step::Write {
                 shape,
-                large,
                 outcome: None,
             },
         );
@@ -182,7 +189,7 @@ impl Pipeline {
         let identities = Identities::clone(&self.identities);
         let mut asking = false;
         if self.queue.is_empty() {
-            match self.execute(cx, arrival.header.xid, request, &identities, &[]) {
+            match self.execute(cx, arrival.header.xid, request, &identities, None) {
                 Ok(_) => return self.answered(cx, &arrival),
                 Err(query) => {
                     asking = true;
@@ -190,15 +197,25 @@ impl Pipeline {
                 }
             }
         }
-        let blocking = asking || self.large_writes > 0 || !is_cached(cx.view, request);
+        let pin = match asking {
+            true => None,
+            false => pin(cx.view, request),
+        };
+        // Its reply will be written whether or not the client takes it, so there must be room for it.
+        let room = UNSENT_PAUSE_BYTES.saturating_sub(self.outbox.unsent() + self.expected_bytes);
+        let pin = pin.filter(|pin| pin.bytes <= room);
+        let blocking = pin.is_none();
+        let expected_bytes = pin.as_ref().map_or(0, |pin| pin.bytes);
         self.blockers += usize::from(blocking);
-        let body = body.clone();
+        self.expected_bytes += expected_bytes;
         let read = PendingRead {
-            body,
+            body: body.clone(),
             identities,
             blocking,
+            expected_bytes,
+            _pin: pin,
             asking,
-            asked: Vec::new(),
+            asked: None,
         };
         self.push(arrival, Step::Read(read));
     }
@@ -209,12 +226,13 @@ impl Pipeline {
         xid: i32,
         request: &Request<'_>,
         identities: &Identities,
-        asked: &[(Query, Answer)],
+        asked: Option<&(Query, Answer)>,
     ) -> Result<ErrorCode, Query> {
         let session = self.session().map_or(SessionId(0), |(session, _)| session);
         let mut reader = Reader {
             view: cx.view,
             asked,
+            needs: RefCell::default(),
             watches: cx.watches,
             watched: &mut self.watched,
             connection: self.connection,
@@ -269,28 +287,26 @@ impl Pipeline {
     }
 }
 
-/// Whether a read will be answered by the view when its turn comes, as far as this session's own
-/// requests decide. (If another session's large write or an eviction comes between, the read is
-/// asked for later than its turn: it may then see this session's later writes, never miss earlier ones.)
-fn is_cached(view: &View, request: &Request<'_>) -> bool {
+/// Has the view keep what a read needs; `None` if it is not there, or not only there.
+fn pin(view: &View, request: &Request<'_>) -> Option<Pin> {
     match request {
         Request::GetData {
             path: Some(path), ..
-        } => !matches!(view.record(path), Lookup::Unknown),
+        } => view.pin(path, Part::Value),
         Request::Exists {
             path: Some(path), ..
         }
-        | Request::GetAcl { path: Some(path) } => !matches!(view.head(path), Lookup::Unknown),
+        | Request::GetAcl { path: Some(path) } => view.pin(path, Part::Head),
         Request::GetChildren {
             path: Some(path), ..
         }
         | Request::GetChildren2 {
             path: Some(path), ..
-        } => !matches!(view.children(path), Lookup::Unknown),
+        } => view.pin(path, Part::Children),
         Request::AddWatch { .. }
         | Request::CheckWatches { .. }
         | Request::RemoveWatches { .. }
-        | Request::WhoAmI => true,
-        _ => false,
+        | Request::WhoAmI => Some(Pin::nothing()),
+        _ => None,
     }
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use oxkeeper_model::{Answer, CloseOutcome, Identities, Query, WriteOutcome};
 use oxkeeper_wire::{ErrorCode, RequestHeader};
 
+use crate::view::Pin;
 use crate::writes::Shape;
 
 /// zxid of the reply to an unknown operation.
@@ -36,8 +37,6 @@ pub(super) enum Step {
     /// With the shard until `outcome` is there.
     Write {
         shape: Shape,
-        /// Counted in `Pipeline::large_writes`.
-        large: bool,
         outcome: Option<WriteOutcome>,
     },
     /// With the shard until `outcome` is there. Nothing follows.
@@ -49,14 +48,27 @@ pub(super) enum Step {
     Ready(Ready),
 }
 
+impl Step {
+    /// Whether nothing was sent behind it and it holds nothing, so that nothing is lost if it waits for
+    /// its client.
+    pub(super) fn may_wait(&self) -> bool {
+        matches!(self, Self::Read(read) if read.blocking && !read.asking && read.asked.is_none())
+    }
+}
+
 pub(super) struct PendingRead {
     pub(super) body: Bytes,
     pub(super) identities: Identities,
-    /// Counted in `Pipeline::blockers`.
+    /// Counted in `Pipeline::blockers`: nothing behind it was sent.
     pub(super) blocking: bool,
+    /// Counted in `Pipeline::expected_bytes`; 0 if it blocks.
+    pub(super) expected_bytes: usize,
+    /// Keeps in the view what this read needs; `None` if it blocks.
+    pub(super) _pin: Option<Pin>,
     /// A query is with the shard.
     pub(super) asking: bool,
-    pub(super) asked: Vec<(Query, Answer)>,
+    /// As of the view's position when it arrived, and executed then.
+    pub(super) asked: Option<(Query, Answer)>,
 }
 
 /// A reply without a body.
@@ -92,6 +104,10 @@ impl Ready {
     };
     pub(super) const GARBLED: Self = Self {
         code: ErrorCode::MARSHALLING_ERROR,
+        ..Self::PING
+    };
+    pub(super) const TOO_LARGE: Self = Self {
+        code: ErrorCode::BAD_ARGUMENTS,
         ..Self::PING
     };
     pub(super) const UNKNOWN_OPERATION: Self = Self {

@@ -142,7 +142,7 @@ impl Bench {
 }
 
 fn new_pipeline() -> Pipeline {
-    let outbox = Outbox::new(Waker::noop().clone(), None);
+    let outbox = Outbox::new(Waker::noop().clone(), None, Arc::default());
     Pipeline::new(ConnectionId(1), Arc::from([]), outbox, 0)
 }
 
@@ -287,15 +287,4 @@ fn a_client_from_the_future_is_turned_away() {
     bench.step(|pipeline, cx| pipeline.on_connect(cx, connect_request(1)));
     assert!(bench.pipeline.is_closing());
     assert!(bench.sent.is_empty() && bench.replies().is_empty());
-}
-
-#[test]
-fn a_large_value_that_does_not_come_back_makes_the_read_behind_it_ask() {
-    let mut bench = Bench::new();
-    bench.apply_set("/a", b"0");
-    let large = vec![1; oxkeeper_model::limits::CHANGED_VALUE_BYTES_MAX + 1];
-    bench.request(1, &set("/a", &large));
-    bench.request(2, &get("/a"));
-    bench.request(3, &set("/a", b"2"));
-    assert_eq!(bench.sent.len(), 1, "the second write waits for the read");
 }

@@ -84,23 +84,37 @@ fn a_deleted_record_is_absent_and_a_created_one_present() {
 }
 
 #[test]
-fn a_value_too_long_for_a_change_becomes_unknown() {
-    let mut view = View::new(Revision(0), BUDGET);
+fn what_is_pinned_stays_known_through_changes_and_evictions() {
+    let mut view = View::new(Revision(0), 4096);
     view.apply(&created("/a", 1));
-    view.apply(&revision(
-        2,
-        vec![change("/a", ChangeKind::ValueSet, 2, ChangedValue::Omitted)],
-    ));
-    assert!(matches!(view.head("/a"), Lookup::Present(_)));
-    assert_eq!(view.record("/a"), Lookup::Unknown);
-    view.insert_fetched(
-        &"/a".into(),
-        Some(&Fetched {
-            head: head(2),
-            value: Some(None),
+    view.insert_children(
+        &"/".into(),
+        Some(&ChildNames {
+            head: head(0),
+            names: Vec::new(),
         }),
     );
-    assert!(matches!(view.record("/a"), Lookup::Present((_, None))));
+    let value = view.pin("/a", Part::Value).expect("it is known");
+    let names_of_root = view.pin("", Part::Children).expect("they are known");
+    assert!(view.pin("/b", Part::Head).is_none());
+    let large = Bytes::from(vec![1; 10_000]);
+    let set = ChangedValue::Set(Some(large.clone()));
+    view.apply(&revision(
+        2,
+        vec![change("/a", ChangeKind::ValueSet, 2, set)],
+    ));
+    for number in 3..200 {
+        view.apply(&created(&format!("/{number}"), number));
+        view.insert_fetched(&format!("/other{number}").into(), None);
+        view.check_invariants();
+    }
+    assert!(matches!(view.record("/a"), Lookup::Present((_, Some(value))) if *value == large));
+    assert_eq!(names(&view, "/").len(), 197);
+    drop((value, names_of_root));
+    view.apply(&created("/last", 200));
+    view.insert_fetched(&"/b".into(), None);
+    assert!(view.used_bytes() <= 4096, "what is pinned no more goes");
+    view.check_invariants();
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use oxkeeper_model::{
     ChangeKind, ChangedValue, Children, ClientCommand, Command, Head, Lifetime, OpError, OpResult,
-    Path, Revision, TreeOp, TxnOutcome, limits,
+    Path, Revision, TreeOp, TxnOutcome,
 };
 
 use super::fixture::*;
@@ -595,25 +595,17 @@ fn changes_tell_records_parents_and_small_values() {
     );
     assert_eq!(change.parents[..], [("/a".into(), shard.head("/a"))]);
 
-    let change = shard.change(
-        &mut client,
-        set("/a/b", &"x".repeat(limits::CHANGED_VALUE_BYTES_MAX)),
-    );
-    assert!(matches!(
+    let large = "x".repeat(1 << 20);
+    let change = shard.change(&mut client, set("/a/b", &large));
+    assert_eq!(
         change.changes[0].value,
-        ChangedValue::Set(Some(_))
-    ));
+        ChangedValue::Set(Some(Bytes::from(large)))
+    );
     assert_eq!(
         (change.changes[0].kind, change.parents.len()),
         (ChangeKind::ValueSet, 0)
     );
     assert_eq!(change.changes[0].parent_acl, None);
-    let change = shard.change(
-        &mut client,
-        set("/a/b", &"x".repeat(limits::CHANGED_VALUE_BYTES_MAX + 1)),
-    );
-    assert_eq!(change.changes[0].value, ChangedValue::Omitted);
-
     let change = shard.change(&mut client, set_acl("/a/b", open_acl(), None));
     assert_eq!(change.changes[0].kind, ChangeKind::AclSet);
     assert_eq!(change.changes[0].value, ChangedValue::Unchanged);
