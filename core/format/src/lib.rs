@@ -21,10 +21,21 @@ pub use encode::{ENTRY_HEADER_BYTES_MAX, encode, encoded_len};
 /// Raised when a reader that does not know a change would apply an entry differently.
 pub const FORMAT_VERSION: u32 = 2;
 
+fn advice(version: u32) -> &'static str {
+    if version < FORMAT_VERSION {
+        "only early builds wrote it, and none reads it any more; start with an empty data folder"
+    } else {
+        "run the version of the program that wrote it, or a later one"
+    }
+}
+
 /// Why bytes are not a log entry.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum FormatError {
-    #[error("log entry has format version {0}, this build knows {FORMAT_VERSION}")]
+    #[error(
+        "log entry has format version {0}, and this build reads {FORMAT_VERSION}: {advice}",
+        advice = advice(*.0)
+    )]
     UnknownVersion(u32),
     #[error("log entry is malformed: {0}")]
     Malformed(#[from] prost::DecodeError),

@@ -31,7 +31,7 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
     ) -> Result<Self, ShardError> {
         let term = parts.term.load()?;
         let hash_key = HashKey(options.hash_key);
-        let state = ShardState::open(options.shard.id, parts.store, hash_key)?;
+        let state = ShardState::open(&options.shard, parts.store, hash_key)?;
         let (log, log_cut) = Wal::open(parts.disk, parts.log_options)?;
         let last = check_log(&log, state.applied())?;
         let elapsed = Elapsed::new(last_times(&log, last.offset, &state)?, now);

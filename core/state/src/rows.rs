@@ -20,7 +20,7 @@ pub(crate) use session::{Kept, SessionRow, decode_session, encode_session};
 /// Why a row cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum RowError {
-    #[error("{row} row has format {format}, this build knows {known}")]
+    #[error("{row} row has format {format}, and this build reads {known}: {}", advice(*format, *known))]
     UnknownFormat {
         row: &'static str,
         format: u8,
@@ -30,6 +30,14 @@ pub enum RowError {
     Malformed(&'static str),
     #[error("head row names access list {0}, which is not there")]
     UnknownAcl(u64),
+}
+
+fn advice(format: u8, known: u8) -> &'static str {
+    if format < known {
+        "only early builds wrote it, and none reads it any more; start with an empty data folder"
+    } else {
+        "run the version of the program that wrote it, or a later one"
+    }
 }
 
 /// An access list's row: how many records have it, and the list.

@@ -21,9 +21,11 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use oxkeeper_model::placement::{KeyOrder, ShardDescriptor};
 use oxkeeper_model::{
     Answer, Attachment, ChangeSet, CommandOutcome, Digest, Entry, FeatureLevel, Head, Lifetime,
-    Offset, Path, Position, Query, Revision, SessionId, ShardId, SharedHead, Term, limits,
+    Offset, Path, Position, Query, Revision, SessionId, ShardId, ShardUuid, SharedHead, Term,
+    limits,
 };
 use thiserror::Error;
 
@@ -55,6 +57,13 @@ pub enum StateError {
     NotAtCheckpoint { applied: Offset, checkpoint: Offset },
     #[error("entry {offset} does not follow {applied}")]
     OutOfOrder { offset: Offset, applied: Offset },
+    #[error("the store is that of shard {found}, not of {expected}")]
+    OtherShard {
+        found: ShardUuid,
+        expected: ShardUuid,
+    },
+    #[error("shards of natural key order are not served yet")]
+    NaturalOrder,
     #[error("feature level {0} is not known to this build")]
     UnknownLevel(FeatureLevel),
     #[error("the state machine has stopped after an error")]
@@ -131,8 +140,11 @@ pub struct ShardState<S> {
 impl<S: KeyValueStore> ShardState<S> {
     /// Loads what is kept in memory. An empty store is a new shard. `hash_key` should be random: it
     /// keeps clients from choosing names that slow the shard's maps down.
-    pub fn open(shard: ShardId, store: S, hash_key: HashKey) -> Result<Self, StateError> {
-        let meta = load::meta(&store)?;
+    pub fn open(shard: &ShardDescriptor, store: S, hash_key: HashKey) -> Result<Self, StateError> {
+        if shard.key_order == KeyOrder::Natural {
+            return Err(StateError::NaturalOrder);
+        }
+        let meta = load::meta(&store, shard.uuid)?;
         let acls = load::acls(&store, hash_key)?;
         let graves = load::graves(&store)?;
         let quotas = load::quotas(rows_of(&store, &acls, &graves))?;
@@ -145,7 +157,7 @@ impl<S: KeyValueStore> ShardState<S> {
             }
         })?;
         Ok(Self {
-            shard,
+            shard: shard.id,
             store,
             records: Records::new(&meta, hash_key),
             digests: RecentDigests::new(meta.applied, meta.digest),

@@ -8,10 +8,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use oxkeeper_format as log_format;
+use oxkeeper_model::placement::ShardDescriptor;
 use oxkeeper_model::{
     Acl, AclEntry, Attachment, ClientCommand, Command, CommandOutcome, Create, Entry, Head,
     Identities, Identity, Lifetime, Nonce, Offset, Record, Revision, SeedRecord, SessionId,
-    SessionWrite, ShardId, Term, TreeOp, WriteSeq,
+    SessionWrite, ShardId, ShardUuid, Term, TreeOp, WriteSeq,
 };
 use oxkeeper_state::{HashKey, ShardState};
 use oxkeeper_store_rocksdb::{RocksOptions, RocksStore};
@@ -63,7 +64,8 @@ fn process_cpu_seconds() -> f64 {
 
 fn open(directory: &Path) -> ShardState<RocksStore> {
     let store = RocksStore::open(directory, &RocksOptions::default()).expect("open");
-    ShardState::open(ShardId(0), store, HashKey(1)).expect("state")
+    let shard = ShardDescriptor::whole("default", ShardId(0), ShardUuid::default());
+    ShardState::open(&shard, store, HashKey(1)).expect("state")
 }
 
 impl Bench {

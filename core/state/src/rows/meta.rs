@@ -1,6 +1,6 @@
 //! What a shard is as of its applied offset, in one row.
 
-use oxkeeper_model::{Digest, FeatureLevel, Offset, Revision, Term};
+use oxkeeper_model::{Digest, FeatureLevel, Offset, Revision, ShardUuid, Term};
 
 use super::RowError;
 use super::codec::{Reader, put_signed, put_varint};
@@ -18,6 +18,8 @@ pub(crate) struct Counters {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Meta {
+    /// Whose store this is.
+    pub(crate) shard: ShardUuid,
     /// The last entry that was applied; the next one must follow it.
     pub(crate) applied: Offset,
     /// The term of that entry.
@@ -46,6 +48,7 @@ pub(crate) struct Meta {
 impl Meta {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.push(META_FORMAT);
+        out.extend_from_slice(&self.shard.0);
         put_varint(out, self.applied.0);
         put_varint(out, self.term.0);
         put_varint(out, u64::from(self.feature_level.0));
@@ -70,6 +73,7 @@ impl Meta {
         let mut reader = Reader::new("meta", row);
         reader.format(META_FORMAT)?;
         let meta = Self {
+            shard: ShardUuid(reader.array()?),
             applied: Offset(reader.varint()?),
             term: Term(reader.varint()?),
             feature_level: FeatureLevel(reader.varint_u32()?),

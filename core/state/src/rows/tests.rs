@@ -2,7 +2,7 @@
 
 use oxkeeper_model::{
     Acl, AclEntry, Attachment, Children, Digest, FeatureLevel, Head, Lifetime, NativeFields, Nonce,
-    Offset, OpError, OpResult, Path, Revision, SessionId, Term, TxnOutcome, WriteSeq,
+    Offset, OpError, OpResult, Path, Revision, SessionId, ShardUuid, Term, TxnOutcome, WriteSeq,
 };
 use proptest::prelude::*;
 
@@ -132,6 +132,7 @@ fn flags_name_lifetime_owner_and_native_fields() {
 #[test]
 fn meta_has_its_persisted_bytes() {
     let meta = Meta {
+        shard: ShardUuid([0x5a; 16]),
         applied: Offset(1),
         term: Term(10),
         feature_level: FeatureLevel(11),
@@ -153,7 +154,8 @@ fn meta_has_its_persisted_bytes() {
     let mut row = Vec::new();
     meta.encode(&mut row);
     let expected = format!(
-        "02010a0b02060c0405060000000000000007000000000000000d080980010{}{}",
+        "02{}010a0b02060c0405060000000000000007000000000000000d080980010{}{}",
+        "5a".repeat(16),
         1,
         "aa".repeat(32)
     );
@@ -206,6 +208,12 @@ fn an_unknown_format_is_named() {
             known: 2,
         };
         assert_eq!(decode_head(&row, |_| Some(list())), Err(error));
+        let advice = if format == 1 {
+            "an empty data folder"
+        } else {
+            "a later one"
+        };
+        assert!(error.to_string().contains(advice), "{error}");
     }
     row[0] = 2;
     assert_eq!(

@@ -36,7 +36,7 @@ impl<R: RowReader> FrozenRows<R> {
     /// the thread that wants to read.
     pub fn open(self) -> Result<FrozenState<R>, StateError> {
         Ok(FrozenState {
-            meta: load::stored_meta(&self.rows)?,
+            meta: load::stored_meta(&self.rows)?.unwrap_or_default(),
             acls: load::acls(&self.rows, HashKey::default())?,
             graves: load::graves(&self.rows)?,
             rows: self.rows,

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use oxkeeper_model::{Offset, Path, Revision};
+use oxkeeper_model::{Offset, Path, Revision, ShardUuid};
 
 use super::StateError;
 use crate::acls::AclTable;
@@ -15,16 +15,23 @@ use crate::rows::{self, Meta, RowError};
 use oxkeeper_store::{KeyRange, RowReader, get_vec};
 
 /// What the shard is as of its applied offset.
-pub(super) fn stored_meta(store: &impl RowReader) -> Result<Meta, StateError> {
-    match get_vec(store, &[keys::META])? {
-        Some(row) => Ok(Meta::decode(&row)?),
-        None => Ok(Meta::default()),
-    }
+pub(super) fn stored_meta(store: &impl RowReader) -> Result<Option<Meta>, StateError> {
+    let row = get_vec(store, &[keys::META])?;
+    Ok(row.map(|row| Meta::decode(&row)).transpose()?)
 }
 
-/// The same, if the store is exactly at a checkpoint.
-pub(super) fn meta(store: &impl RowReader) -> Result<Meta, StateError> {
-    let meta = stored_meta(store)?;
+/// The same, if the store is that of `shard` and exactly at a checkpoint. An empty one is a new shard's.
+pub(super) fn meta(store: &impl RowReader, shard: ShardUuid) -> Result<Meta, StateError> {
+    let meta = stored_meta(store)?.unwrap_or(Meta {
+        shard,
+        ..Meta::default()
+    });
+    if meta.shard != shard {
+        return Err(StateError::OtherShard {
+            found: meta.shard,
+            expected: shard,
+        });
+    }
     let checkpoint = match get_vec(store, &[keys::CHECKPOINT])? {
         Some(row) => {
             let row = row

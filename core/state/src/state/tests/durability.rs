@@ -1,15 +1,17 @@
 //! Checkpoints, crashes, replay, and equal replicas.
 
+use oxkeeper_model::placement::{KeyOrder, ShardDescriptor};
 use oxkeeper_model::{
     Attachment, ClientCommand, Command, CommandOutcome, Entry, FeatureLevel, Nonce, Offset,
-    Revision, SessionError, SessionId, ShardId, Term, WriteSeq,
+    Revision, SessionError, SessionId, ShardUuid, Term, WriteSeq,
 };
 use proptest::prelude::*;
 
 use super::fixture::*;
 use super::model::{Action, actions, perform};
-use oxkeeper_store::{KeyValueStore, MemoryStore};
+use oxkeeper_store::{KeyValueStore, MemoryStore, WriteBatch};
 
+use crate::keys;
 use crate::{HashKey, ShardState, StateError};
 
 fn open(disk: &MemoryStore) -> ShardState<MemoryStore> {
@@ -88,7 +90,8 @@ fn a_store_that_is_not_at_a_checkpoint_is_refused() {
         .expect("flush");
     shard.open();
     shard.disk.flush().expect("flush");
-    let error = ShardState::open(ShardId(0), shard.disk.clone(), HashKey(7)).expect_err("refused");
+    let error =
+        ShardState::open(&descriptor(), shard.disk.clone(), HashKey(7)).expect_err("refused");
     let (applied, checkpoint) = (Offset(2), Offset(1));
     assert_eq!(
         error,
@@ -97,6 +100,33 @@ fn a_store_that_is_not_at_a_checkpoint_is_refused() {
             checkpoint
         }
     );
+}
+
+#[test]
+fn a_store_of_another_shard_an_old_one_or_another_order_is_refused() {
+    let mut shard = Shard::new();
+    let checkpoint = shard.state.start_checkpoint().expect("start");
+    checkpoint.wait().expect("flush");
+    let mut disk = shard.disk.clone();
+    let error = |change: fn(&mut ShardDescriptor)| {
+        let mut descriptor = descriptor();
+        change(&mut descriptor);
+        ShardState::open(&descriptor, shard.disk.clone(), HashKey(7)).expect_err("refused")
+    };
+    let (found, expected) = (descriptor().uuid, ShardUuid([1; 16]));
+    assert_eq!(
+        error(|shard| shard.uuid = ShardUuid([1; 16])),
+        StateError::OtherShard { found, expected }
+    );
+    assert_eq!(
+        error(|shard| shard.key_order = KeyOrder::Natural),
+        StateError::NaturalOrder
+    );
+    let mut old = WriteBatch::default();
+    old.put(&[keys::META], &[1, 1, 2, 2, 4, 5, 6]);
+    disk.write(&old).expect("write");
+    let error = error(|_| {}).to_string();
+    assert!(error.contains("start with an empty data folder"), "{error}");
 }
 
 #[test]

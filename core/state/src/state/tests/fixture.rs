@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use oxkeeper_model::placement::ShardDescriptor;
 use oxkeeper_model::{
     Acl, AclEntry, Answer, Attachment, ChangeSet, ClientCommand, CloseOutcome, Command,
     CommandOutcome, Create, Entry, Head, Identities, Identity, Lifetime, Nonce, OpError, OpResult,
     Ops, Path, Query, Record, Revision, SeedRecord, SessionGrant, SessionId, SessionWrite, ShardId,
-    SharedHead, Term, TreeOp, TxnOutcome, WriteOutcome, WriteRefusal, WriteSeq,
+    ShardUuid, SharedHead, Term, TreeOp, TxnOutcome, WriteOutcome, WriteRefusal, WriteSeq,
 };
 
 use oxkeeper_store::MemoryStore;
@@ -115,8 +116,12 @@ pub(super) const SMALL_ENDS: EndLimits = EndLimits {
     swept_records_max: 1,
 };
 
+pub(super) fn descriptor() -> ShardDescriptor {
+    ShardDescriptor::whole("default", ShardId(0), ShardUuid([0x5a; 16]))
+}
+
 pub(super) fn open_state(disk: &MemoryStore, limits: EndLimits) -> ShardState<MemoryStore> {
-    let opened = ShardState::open(ShardId(0), disk.clone(), HashKey(7));
+    let opened = ShardState::open(&descriptor(), disk.clone(), HashKey(7));
     let mut state = opened.expect("the store opens");
     state.end_limits = limits;
     state
@@ -130,9 +135,16 @@ impl Shard {
     }
 
     pub(super) fn new() -> Self {
+        let mut shard = Self::empty();
+        shard.apply(vec![genesis()]);
+        shard
+    }
+
+    /// Without a genesis.
+    pub(super) fn empty() -> Self {
         let disk = MemoryStore::new();
         let state = open_state(&disk, EndLimits::default());
-        let mut shard = Self {
+        Self {
             state,
             disk,
             log: Vec::new(),
@@ -140,9 +152,18 @@ impl Shard {
             elapsed_ms: 0,
             last_nonce: 0,
             check_each: true,
+        }
+    }
+
+    pub(super) fn found(&mut self, seed: Vec<(&str, Record)>) {
+        let record = |(path, record): (&str, Record)| SeedRecord {
+            path: path.into(),
+            record,
         };
-        shard.apply(vec![genesis()]);
-        shard
+        self.apply(vec![Command::Genesis {
+            secret: SECRET,
+            seed: seed.into_iter().map(record).collect(),
+        }]);
     }
 
     /// Applies one entry; invariants hold after it.

@@ -119,7 +119,7 @@ fn an_open_that_is_sent_again_gets_the_same_session() {
     assert_ne!(other.outcome, first.outcome);
     let checkpoint = shard.state.start_checkpoint().expect("start");
     checkpoint.wait().expect("flush");
-    shard.state = ShardState::open(ShardId(0), shard.disk.clone(), HashKey(7)).expect("open");
+    shard.state = ShardState::open(&descriptor(), shard.disk.clone(), HashKey(7)).expect("open");
     let again = shard.apply_one(open(70));
     assert_eq!((again.outcome, again.change), (first.outcome, None));
     assert_eq!(shard.state.session_count(), 2);

@@ -377,23 +377,39 @@ fn permissions_belong_to_identities() {
     shard.ok(&mut eve, delete("/bob/open"));
 }
 
+#[test]
+fn a_path_has_no_empty_component_and_at_most_so_many_as_keys_can_count() {
+    let mut shard = Shard::new();
+    let mut client = shard.open();
+    shard.ok(&mut client, create("/a"));
+    for path in ["//", "//a", "/a/", "/a//", "/a//b"] {
+        let error = shard.err(&mut client, create(path));
+        let no_parent = matches!(path, "/a//" | "/a//b");
+        let expected = if no_parent {
+            OpError::NoNode
+        } else {
+            OpError::BadArguments
+        };
+        assert_eq!(error, expected, "{path}");
+    }
+    let sequence = shard.ok(&mut client, sequential("/a/"));
+    assert_eq!(&*created_path(&sequence), "/a/0000000000");
+
+    let deepest = "/a".repeat(crate::keys::DEPTH_MAX);
+    let mut shard = Shard::empty();
+    // The records above it are left out.
+    shard.check_each = false;
+    shard.found(vec![("/", seed(0)), (&deepest, seed(0))]);
+    let mut client = shard.open();
+    let child = format!("{deepest}/b");
+    let error = shard.err(&mut client, create(&child));
+    assert_eq!(error, OpError::BadArguments);
+}
+
 /// A shard whose only record is this root.
 fn shard_with_root(record: oxkeeper_model::Record) -> Shard {
-    let mut shard = Shard::new();
-    // A second genesis changes nothing, so this shard starts with its own.
-    let disk = oxkeeper_store::MemoryStore::new();
-    shard.state =
-        crate::ShardState::open(oxkeeper_model::ShardId(0), disk.clone(), crate::HashKey(7))
-            .expect("open");
-    shard.disk = disk;
-    let seed = vec![oxkeeper_model::SeedRecord {
-        path: "/".into(),
-        record,
-    }];
-    shard.apply(vec![oxkeeper_model::Command::Genesis {
-        secret: SECRET,
-        seed,
-    }]);
+    let mut shard = Shard::empty();
+    shard.found(vec![("/", record)]);
     shard
 }
 
