@@ -69,6 +69,7 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
         self.batch.clear();
         self.queries.clear();
         self.in_flight.clear();
+        self.waiting.clear();
         outputs.push(Output::SteppedDown { term });
     }
 
@@ -216,6 +217,7 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
         self.buffers.applied = applied;
         let commands = entry.commands.len();
         self.checkpoints.applied(commands);
+        self.waiting.applied();
         self.stats.applied_commands.add(commands as u64);
         self.stats.applied_offset.set(offset.0);
         self.stats.revision.set(self.state.revision().0);

@@ -55,6 +55,7 @@ mod sessions;
 mod shard;
 mod stats;
 mod term;
+mod waiting;
 
 pub use error::ShardError;
 pub use io::{Input, LinkId, Notice, Output};

@@ -16,6 +16,19 @@ pub const QUERIES_WAITING_MAX: usize = 65_536;
 /// for a long one.
 pub const REAPS_PER_ENTRY_MAX: usize = 128;
 
+/// Commands that wait before the log for something of their own session.
+pub const WAITING_COMMANDS_MAX: usize = 4_096;
+
+/// Records of a session that ends which one turn looks at, so that others' commands do not wait.
+pub const END_RECORDS_PER_TURN: usize = 512;
+
+/// A session that keeps fewer unacknowledged outcomes, and fewer bytes, acknowledges with its next write.
+pub const KEPT_OUTCOMES_UNSAID: usize = 64;
+pub const KEPT_BYTES_UNSAID: usize = 16 << 10;
+
+/// Sessions whose heartbeats one command acknowledges.
+pub const ACKNOWLEDGED_SESSIONS_MAX: usize = 1_024;
+
 /// After the disk was found full, a write tries it again so much later.
 pub const FULL_AGAIN_US: u64 = 500_000;
 

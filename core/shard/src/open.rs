@@ -20,6 +20,7 @@ use crate::options::{ShardOptions, ShardParts};
 use crate::reaper::Reaper;
 use crate::sessions::SessionDeadlines;
 use crate::shard::{Buffers, Shard, Stage};
+use crate::waiting::Waiting;
 
 impl<D: Disk, S: KeyValueStore> Shard<D, S> {
     /// Reads what is there and repairs the end of the log. Blocks. The shard does nothing before
@@ -65,6 +66,7 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
             in_flight: VecDeque::new(),
             todo: VecDeque::new(),
             space: Space::default(),
+            waiting: Waiting::default(),
             held_back: false,
             prepare_not_before_us: 0,
             serves: false,

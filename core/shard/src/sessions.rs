@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use oxkeeper_model::{Attachment, SessionId};
+use oxkeeper_model::{Attachment, SessionId, WriteSeq};
 use rustc_hash::FxHashMap;
 
 /// A gap between two observations counts as at most so many ticks.
@@ -21,6 +21,8 @@ struct Deadline {
     timeout_ms: u32,
     /// Expires when this tick begins. Moved by every touch.
     tick: u64,
+    /// What its heartbeats have acknowledged so far.
+    acknowledged: WriteSeq,
     /// The one tick in `due` where this session is looked at; at most `tick`, since a touch
     /// leaves it where it is. `None` while its expiry is in the log.
     queued: Option<u64>,
@@ -91,6 +93,7 @@ impl SessionDeadlines {
             attachment,
             timeout_ms,
             tick,
+            acknowledged: WriteSeq(0),
             queued: Some(queued),
         };
         self.sessions.insert(session, deadline);
@@ -105,6 +108,27 @@ impl SessionDeadlines {
         {
             let tick = tick_after(clock_ms, deadline.timeout_ms, tick_ms);
             deadline.tick = deadline.tick.max(tick);
+        }
+    }
+
+    /// The attachment that is known.
+    pub(crate) fn attachment(&self, session: SessionId) -> Option<Attachment> {
+        Some(self.sessions.get(&session)?.attachment)
+    }
+
+    /// Whether a heartbeat acknowledges more than those before it.
+    pub(crate) fn acknowledge(
+        &mut self,
+        session: SessionId,
+        attachment: Attachment,
+        up_to: WriteSeq,
+    ) -> bool {
+        match self.sessions.get_mut(&session) {
+            Some(known) if known.attachment == attachment && known.acknowledged < up_to => {
+                known.acknowledged = up_to;
+                true
+            }
+            _ => false,
         }
     }
 

@@ -29,6 +29,7 @@ use crate::reaper::Reaper;
 use crate::sessions::SessionDeadlines;
 use crate::stats::ShardStats;
 use crate::term::TermStore;
+use crate::waiting::Waiting;
 
 /// How far a shard is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,7 @@ pub struct Shard<D: Disk, S: KeyValueStore> {
     /// What the replica is to be told, in order. Empty between steps.
     pub(crate) todo: VecDeque<ReplicaInput>,
     pub(crate) space: Space,
+    pub(crate) waiting: Waiting,
     /// An entry waits for its place in the log.
     pub(crate) held_back: bool,
     /// After a failure to prepare files of the log.
@@ -111,6 +113,9 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
         if !self.serves || self.stage != Stage::Running {
             return None;
         }
+        if self.has_to_tend() && self.may_append() {
+            return Some(self.now.monotonic_us);
+        }
         let reaper_ms = self.reaper.wait_ms(self.now.monotonic_ms());
         let sessions_ms = self.sessions.wait_ms().unwrap_or(reaper_ms);
         let own_us = self.now.monotonic_us + reaper_ms.min(sessions_ms) * 1_000;
@@ -120,7 +125,7 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
 
     /// Whether a request would be taken now. If not, one will be after an operation has completed.
     pub fn has_room(&self) -> bool {
-        !self.batch.is_full() && self.queries.len() < QUERIES_WAITING_MAX
+        !self.batch.is_full() && self.queries.len() < QUERIES_WAITING_MAX && self.waiting.has_room()
     }
 
     /// The highest term it has heard of.
@@ -165,11 +170,15 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
             }
             Input::Open { link, resume_after } => self.open_link(link, resume_after, outputs),
             Input::Close { link } => self.links.close(link),
-            Input::Request { link, request } => self.request(link, request, outputs),
+            Input::Request { link, request } => self.request(link, request, outputs)?,
             Input::Heartbeat { beats } => self.heard(&beats),
             Input::Completed(Completion(done)) => self.completed(done, outputs)?,
             Input::Turn { all_heard } => self.turn(all_heard, outputs)?,
-            Input::Stop => self.stage = Stage::Draining,
+            Input::Stop => {
+                self.stage = Stage::Draining;
+                // It waits for its clients, who may not come back.
+                self.waiting.clear();
+            }
         }
         Ok(())
     }
@@ -191,14 +200,21 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
     }
 
     /// A link that was closed meanwhile may have sent it.
-    fn request(&mut self, link: LinkId, request: Request, outputs: &mut Vec<Output>) {
+    fn request(
+        &mut self,
+        link: LinkId,
+        request: Request,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(), ShardError> {
         if !self.links.contains(link) {
-            return;
+            return Ok(());
         }
         match request {
             Request::Command { token, command } => {
                 self.heard_command(&command);
-                self.command(link, token, command, outputs);
+                if let Some(command) = self.hold(link, token, command)? {
+                    self.command(link, token, command, outputs);
+                }
             }
             Request::Query { token, query } => {
                 let last = self.replica.last().offset;
@@ -216,6 +232,7 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
             }
             Request::Heartbeat { beats } => self.heard(&beats),
         }
+        Ok(())
     }
 
     /// Into the next entry, unless it is refused: then it is not executed and takes no number.
@@ -242,6 +259,7 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
         self.sessions.observe(self.now.monotonic_ms());
         for beat in beats {
             self.sessions.touch(beat.session, beat.attachment);
+            self.heard_acknowledged(beat.session, beat.attachment, beat.acknowledged);
         }
     }
 
@@ -313,18 +331,14 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
         let now_ms = self.now.monotonic_ms();
         self.sessions
             .expire_due(self.batch.room(), &mut self.buffers.expired);
-        for (session, attachment) in self.buffers.expired.drain(..) {
-            self.batch.push_own(Command::ExpireSession {
-                session,
-                attachment,
-            });
-        }
+        self.waiting.end(self.buffers.expired.drain(..));
         if self.reaper.is_due(now_ms) {
             let elapsed_ms = self.elapsed.times(self.now).elapsed_ms;
             let limit = self.options.reap_records_max;
             let candidates = self.state.reap_candidates(elapsed_ms, limit)?;
             self.reaper.found(now_ms, candidates);
         }
+        self.tend()?;
         for path in self.reaper.take() {
             self.batch.push_own(Command::Reap { path });
             if self.batch.is_full() {
@@ -342,6 +356,7 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
     /// What follows from the state of things, whatever the input was.
     fn settle(&mut self, outputs: &mut Vec<Output>) -> Result<(), ShardError> {
         self.found_and_serve(outputs);
+        self.release_after_apply()?;
         let held_back = std::mem::take(&mut self.held_back);
         let close_entry = held_back || self.batch.is_full() || self.stage == Stage::Draining;
         let may = !self.batch.is_empty() && self.serves && self.may_append();

@@ -96,7 +96,7 @@ impl Session {
         size_of::<Self>() + self.outcomes.capacity() * size_of::<Kept>() + self.outcome_bytes
     }
 
-    fn kept(&self, seq: WriteSeq) -> Option<&Kept> {
+    pub(crate) fn kept(&self, seq: WriteSeq) -> Option<&Kept> {
         let at = self.outcomes.binary_search_by_key(&seq, |kept| kept.seq);
         self.outcomes.get(at.ok()?)
     }

@@ -24,8 +24,8 @@ use std::sync::Arc;
 use oxkeeper_model::placement::{KeyOrder, ShardDescriptor};
 use oxkeeper_model::{
     Answer, Attachment, ChangeSet, CommandOutcome, Digest, Entry, FeatureLevel, Head, Lifetime,
-    Offset, Path, Position, Query, Revision, SessionId, ShardId, ShardUuid, SharedHead, Term,
-    limits,
+    Offset, Path, Position, Query, Revision, SessionId, SessionWrite, ShardId, ShardUuid,
+    SharedHead, Term, limits,
 };
 use thiserror::Error;
 
@@ -277,6 +277,14 @@ impl<S: KeyValueStore> ShardState<S> {
     pub fn outcome_room(&self, session: SessionId) -> usize {
         let session = self.sessions.get(session);
         session.map_or(limits::KEPT_OUTCOMES_MAX, Session::outcome_room)
+    }
+
+    /// Whether a write was done before, and its outcome is kept: it takes no room.
+    pub fn is_repeated(&self, write: &SessionWrite) -> bool {
+        let session = self.sessions.get(write.session);
+        session.is_some_and(|session| {
+            session.attachment == write.attachment && session.kept(write.seq).is_some()
+        })
     }
 
     /// Memory that a session takes, about; with all outcomes that it has not acknowledged.
