@@ -407,6 +407,35 @@ fn damage_in_the_log_is_named_with_file_and_position() {
 }
 
 #[test]
+fn missing_log_files_are_noticed_and_not_taken_for_an_older_or_a_new_server() {
+    let machine = Machine::default();
+    let node = machine.start(options());
+    let mut client = TestClient::open(&shard(&node), None);
+    let session = client.open_session(LONG_MS);
+    client.write(&session, 1, create("/x", Lifetime::Persistent));
+    for seq in 2..=200 {
+        client.write(&session, seq, set("/x", &"v".repeat(100)));
+    }
+    machine.kill(node);
+    let mut files = oxkeeper_log::Disk::list(&machine.disk).expect("a list");
+    files.retain(|name| name.ends_with(".wal"));
+    files.sort();
+    let refusal = || {
+        let refused = machine.try_start(options()).err().expect("must not start");
+        refused.to_string()
+    };
+    let newest = files.pop().expect("a segment");
+    oxkeeper_log::Disk::remove(&machine.disk, &newest).expect("removed");
+    let says = format!("the log goes on in {newest}, which is missing");
+    assert!(refusal().contains(&says), "{}", refusal());
+    for file in &files {
+        oxkeeper_log::Disk::remove(&machine.disk, file).expect("removed");
+    }
+    let says = "all segments of the log are missing";
+    assert!(refusal().contains(says), "{}", refusal());
+}
+
+#[test]
 fn a_log_that_does_not_fit_the_store_is_refused() {
     let machine = Machine::default();
     machine.start(options()).shutdown();
