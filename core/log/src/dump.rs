@@ -5,12 +5,11 @@ use std::path::Path;
 
 use oxkeeper_model::{Offset, Term};
 
-use crate::chain::LogPoint;
-use crate::cursor::Cursor;
+use crate::cursor::Place;
 use crate::disk::{Disk, FileDisk};
 use crate::error::{WalError, hex};
-use crate::format::{SEGMENT_SUFFIX, Stop, file_name};
-use crate::recover::{self, Files, LACK_SEGMENTS, Opened, check_entry};
+use crate::format::{RecordHeader, SEGMENT_SUFFIX, Stop, file_name};
+use crate::recover::{self, Files, LACK_SEGMENTS, Opened, Step, Walk};
 
 /// What a dump found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -112,45 +111,32 @@ impl Dump<'_> {
             header.before.chain,
             header.bytes
         ))?;
-        let mut cursor = Cursor::new(header.tag, opened.start());
-        let mut last = header.before;
-        let until = next.map(|next| next.header.base());
+        let mut walk = Walk::new(opened, next.map(|next| next.header.base()));
         let stop = loop {
-            let place = cursor.place();
-            if until.is_some_and(|until| place.offset >= until) {
-                break None;
-            }
-            let peeked = cursor.peek(&opened.file, header.bytes);
-            match peeked.map_err(WalError::io("read", &opened.name))? {
-                Ok(record) => {
-                    let room = header.bytes - place.position;
-                    let payload = cursor.payload(&record);
-                    if let Some(stop) = check_entry(last, &record, payload, room) {
-                        break Some(stop);
-                    }
-                    self.say(&format!(
-                        "  offset {} term {} bytes {} at {} synced {} chain {} ok",
-                        record.offset,
-                        record.term,
-                        record.payload_bytes,
-                        place.position,
-                        record.synced,
-                        record.chain
-                    ))?;
-                    self.dumped.records += 1;
-                    self.dumped.last = Some((record.offset, record.term));
-                    last = record.point();
-                    cursor.skip(&record);
-                }
-                Err(stop) => break Some(stop),
+            let position = walk.place().position;
+            let step = walk.next(&opened.file);
+            match step.map_err(WalError::io("read", &opened.name))? {
+                Step::Record(record) => self.record(&record, position)?,
+                Step::Stop(stop) => break Some(stop),
+                Step::Done => break None,
             }
         };
         match (next, stop) {
-            (Some(next), stop) => self.seam(opened, &cursor, stop, last, next)?,
+            (Some(next), stop) => self.seam(opened, &walk, stop, next)?,
             (None, Some(Stop::Closed(next))) => return Ok(Some(next)),
-            (None, stop) => self.end(opened, &cursor, stop)?,
+            (None, stop) => self.end(opened, walk.place(), stop)?,
         }
         Ok(None)
+    }
+
+    fn record(&mut self, record: &RecordHeader, position: u64) -> Result<(), WalError> {
+        self.say(&format!(
+            "  offset {} term {} bytes {} at {position} synced {} chain {} ok",
+            record.offset, record.term, record.payload_bytes, record.synced, record.chain
+        ))?;
+        self.dumped.records += 1;
+        self.dumped.last = Some((record.offset, record.term));
+        Ok(())
     }
 
     /// The last segment that was listed says that the log goes on. A running server may have started the
@@ -172,12 +158,11 @@ impl Dump<'_> {
     fn seam<F>(
         &mut self,
         opened: &Opened<F>,
-        cursor: &Cursor,
+        walk: &Walk,
         stop: Option<Stop>,
-        last: LogPoint,
         next: &Opened<F>,
     ) -> Result<(), WalError> {
-        let place = cursor.place();
+        let place = walk.place();
         if let Some(stop) = stop {
             return self.damaged(format!(
                 "{} at byte {}: {stop}; the log goes on in {} with offset {}",
@@ -187,7 +172,7 @@ impl Dump<'_> {
                 next.header.base()
             ));
         }
-        if place.sum != next.header.seed || last != next.header.before {
+        if place.sum != next.header.seed || walk.last() != next.header.before {
             return self.damaged(format!("{} does not continue {}", next.name, opened.name));
         }
         self.say(&format!("  ends at byte {}", place.position))
@@ -197,10 +182,9 @@ impl Dump<'_> {
     fn end<F: crate::DiskFile>(
         &mut self,
         opened: &Opened<F>,
-        cursor: &Cursor,
+        place: Place,
         stop: Option<Stop>,
     ) -> Result<(), WalError> {
-        let place = cursor.place();
         let stop = stop.unwrap_or(Stop::EndOfSegment);
         let limit = opened.header.bytes;
         let behind = recover::search(&opened.file, opened.header.tag, place.position, limit);

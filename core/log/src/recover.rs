@@ -18,6 +18,10 @@
 //!
 //! Nothing here writes.
 
+mod files;
+mod search;
+mod walk;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -28,14 +32,13 @@ use crate::chain::LogPoint;
 use crate::cursor::{Cursor, Place};
 use crate::disk::{Disk, DiskFile};
 use crate::error::WalError;
-use crate::format::{
-    BadHeader, END_RECORD_BYTES, RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, RecordHeader,
-    SEGMENT_HEADER_BYTES, SEGMENT_SUFFIX, SPARE_SUFFIX, SegmentHeader, Stop, TEMPORARY_SUFFIX,
-    file_name, file_number, record_bytes, u64_at,
-};
-use crate::limits::SEARCH_BYTES;
+use crate::format::{SEGMENT_HEADER_BYTES, Stop};
 use crate::terms::TermIndex;
 use crate::view::Segment;
+
+pub(crate) use files::{Files, LACK_SEGMENTS, Opened, choose, open_segment};
+pub(crate) use search::search;
+pub(crate) use walk::{Step, Walk};
 
 /// Where a log was found to end before its time, and what that loses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,162 +97,6 @@ pub(crate) struct Found<F> {
     pub(crate) retired: Vec<u64>,
 }
 
-pub(crate) const LACK_SEGMENTS: &str = "all segments of the log are missing";
-
-/// The folder by kinds of files.
-#[derive(Debug, Default)]
-pub(crate) struct Files {
-    /// Rising.
-    pub(crate) segments: Vec<u64>,
-    pub(crate) spares: Vec<u64>,
-    pub(crate) temporaries: Vec<u64>,
-}
-
-impl Files {
-    pub(crate) fn list<D: Disk>(disk: &D) -> Result<Self, WalError> {
-        let names = disk
-            .list()
-            .map_err(WalError::io("list", &disk.describe("")))?;
-        let mut files = Self::default();
-        for name in &names {
-            if let Some(number) = file_number(name, SEGMENT_SUFFIX) {
-                files.segments.push(number);
-            } else if let Some(number) = file_number(name, SPARE_SUFFIX) {
-                files.spares.push(number);
-            } else if let Some(number) = file_number(name, TEMPORARY_SUFFIX) {
-                files.temporaries.push(number);
-            }
-        }
-        files.segments.sort_unstable();
-        files.spares.sort_unstable();
-        files.temporaries.sort_unstable();
-        Ok(files)
-    }
-
-    /// The first segment is made before any spare, and the last one never goes.
-    pub(crate) fn lack_segments(&self) -> bool {
-        self.segments.is_empty() && !self.spares.is_empty()
-    }
-
-    /// The lowest number above all that are in use.
-    pub(crate) fn next_number(&self) -> u64 {
-        let all = [&self.segments, &self.spares, &self.temporaries];
-        let highest = all.iter().filter_map(|numbers| numbers.last()).max();
-        highest.map_or(1, |number| number + 1)
-    }
-}
-
-/// A segment whose header was read.
-#[derive(Debug)]
-pub(crate) struct Opened<F> {
-    pub(crate) name: String,
-    pub(crate) file: F,
-    pub(crate) header: SegmentHeader,
-    /// The sum that its first record continues.
-    pub(crate) sum: u32,
-}
-
-impl<F> Opened<F> {
-    /// Where its first record stands.
-    pub(crate) fn start(&self) -> Place {
-        Place {
-            offset: self.header.base(),
-            position: SEGMENT_HEADER_BYTES,
-            sum: self.sum,
-        }
-    }
-}
-
-/// Opens a segment and reads its header. The file name in the result is for messages.
-pub(crate) fn open_segment<D: Disk>(
-    disk: &D,
-    generation: u64,
-    write: bool,
-) -> Result<Opened<D::File>, WalError> {
-    let name = file_name(generation, SEGMENT_SUFFIX);
-    let described = disk.describe(&name);
-    let file = match write {
-        true => disk.open(&name),
-        false => disk.open_to_read(&name),
-    };
-    let file = file.map_err(WalError::io("open", &described))?;
-    let bytes = file.len().map_err(WalError::io("read", &described))?;
-    let mut block = vec![0; SEGMENT_HEADER_BYTES.min(bytes) as usize];
-    let read = read_fully(&file, 0, &mut block).map_err(WalError::io("read", &described))?;
-    block.truncate(read);
-    let (header, sum) = SegmentHeader::decode(&block).map_err(|bad| match bad {
-        BadHeader::Version(version) => WalError::UnknownVersion {
-            file: described.clone(),
-            version,
-        },
-        BadHeader::Reason(reason) => WalError::damaged(&described, 0, reason),
-    })?;
-    if header.generation != generation {
-        let reason = format!("the header belongs to generation {:x}", header.generation);
-        return Err(WalError::damaged(&described, 0, reason));
-    }
-    if header.bytes < SEGMENT_HEADER_BYTES + END_RECORD_BYTES {
-        return Err(WalError::damaged(&described, 0, "impossible length"));
-    }
-    if header.bytes != bytes {
-        let reason = format!("the file had {} bytes when it was made", header.bytes);
-        return Err(WalError::damaged(&described, bytes, reason));
-    }
-    Ok(Opened {
-        name: described,
-        file,
-        header,
-        sum,
-    })
-}
-
-fn read_fully<F: DiskFile>(file: &F, start: u64, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let mut done = 0;
-    while done < buffer.len() {
-        let read = file.read_at(start + done as u64, &mut buffer[done..])?;
-        if read == 0 {
-            break;
-        }
-        done += read;
-    }
-    Ok(done)
-}
-
-/// The segments of the log, and the generations of the files that are not.
-pub(crate) type Chosen<F> = (Vec<Opened<F>>, Vec<u64>);
-
-/// The segments that make up the log, oldest first, and the generations that do not.
-///
-/// A newer segment takes over from its base on, whatever older ones hold from there; and
-/// one that starts the log makes all older ones void. Those are not looked into.
-pub(crate) fn choose<D: Disk>(
-    disk: &D,
-    generations: &[u64],
-    write: bool,
-) -> Result<Chosen<D::File>, WalError> {
-    let mut live: Vec<Opened<D::File>> = Vec::new();
-    let mut retired = Vec::new();
-    let mut started = false;
-    for &generation in generations.iter().rev() {
-        if started {
-            retired.push(generation);
-            continue;
-        }
-        let opened = open_segment(disk, generation, write)?;
-        if live
-            .last()
-            .is_some_and(|newer| opened.header.base() >= newer.header.base())
-        {
-            retired.push(generation);
-            continue;
-        }
-        started = opened.header.starts_log;
-        live.push(opened);
-    }
-    live.reverse();
-    Ok((live, retired))
-}
-
 /// Reads and checks the whole log of the shard `uuid`.
 pub(crate) fn inspect<D: Disk>(disk: &D, uuid: [u8; 16]) -> Result<Found<D::File>, WalError> {
     let files = Files::list(disk)?;
@@ -298,7 +145,7 @@ pub(crate) fn inspect<D: Disk>(disk: &D, uuid: [u8; 16]) -> Result<Found<D::File
 impl<F: DiskFile> Found<F> {
     /// Goes over the records of a segment up to `until`, or to the first place that is not one.
     fn walk(&mut self, opened: Opened<F>, until: Option<Offset>) -> Result<Option<Stop>, WalError> {
-        let mut cursor = Cursor::new(opened.header.tag, opened.start());
+        let mut walk = Walk::new(&opened, until);
         let mut segment = Segment {
             generation: opened.header.generation,
             name: opened.name,
@@ -307,33 +154,23 @@ impl<F: DiskFile> Found<F> {
             tag: opened.header.tag,
             before: opened.header.before,
             end: SEGMENT_HEADER_BYTES,
-            marks: vec![cursor.place()],
+            marks: vec![walk.place()],
         };
         self.last_sum = opened.header.seed;
-        let mut stop = None;
-        while until.is_none_or(|until| cursor.place().offset < until) {
-            let peeked = cursor.peek(&*segment.file, segment.bytes);
-            match peeked.map_err(WalError::io("read", &segment.name))? {
-                Ok(record) => {
-                    let room = segment.bytes - cursor.place().position;
-                    let payload = cursor.payload(&record);
-                    if let Some(why) = check_entry(self.last, &record, payload, room) {
-                        stop = Some(why);
-                        break;
-                    }
-                    segment.mark(cursor.place());
-                    cursor.skip(&record);
+        let stop = loop {
+            segment.mark(walk.place());
+            let step = walk.next(&*segment.file);
+            match step.map_err(WalError::io("read", &segment.name))? {
+                Step::Record(record) => {
                     (self.last, self.last_sum) = (record.point(), record.sum);
                     self.terms.push(record.offset, record.term);
                     self.proven = self.proven.max(record.proves());
                 }
-                Err(why) => {
-                    stop = Some(why);
-                    break;
-                }
+                Step::Stop(stop) => break Some(stop),
+                Step::Done => break None,
             }
-        }
-        self.end = cursor.place();
+        };
+        self.end = walk.place();
         segment.end = self.end.position;
         match stop {
             Some(why) if why.is_unknown() => Err(WalError::UnknownRecord {
@@ -415,80 +252,5 @@ impl<F: DiskFile> Found<F> {
             plain,
             reason,
         }
-    }
-}
-
-/// Why a record whose sums are right does not continue the log all the same. `room` is what the file has from it on.
-pub(crate) fn check_entry(
-    last: LogPoint,
-    record: &RecordHeader,
-    payload: &[u8],
-    room: u64,
-) -> Option<Stop> {
-    if record.record_bytes() as u64 + END_RECORD_BYTES > room {
-        return Some(Stop::Overlong(record.payload_bytes));
-    }
-    if record.term < last.term {
-        return Some(Stop::Term(record.term));
-    }
-    let expected = last.chain.after(record.offset, record.term, payload);
-    (record.chain != expected).then_some(Stop::Chain)
-}
-
-/// What stands behind the end of the log.
-#[derive(Debug, Default)]
-pub(crate) struct Behind {
-    pub(crate) records: u64,
-    /// The highest offset that one of them shows to have been durable.
-    pub(crate) durable: Offset,
-    /// Behind the last of them, as far as can be told; and behind what has no right header at the end itself.
-    pub(crate) end: u64,
-}
-
-/// Looks for headers of records of this generation from `position` on.
-pub(crate) fn search<F: DiskFile>(
-    file: &F,
-    tag: u64,
-    position: u64,
-    limit: u64,
-) -> std::io::Result<Behind> {
-    let mut behind = Behind {
-        end: position + RECORD_HEADER_BYTES as u64,
-        ..Behind::default()
-    };
-    let mut piece = vec![0; SEARCH_BYTES.min(limit.saturating_sub(position) as usize)];
-    let mut position = position.next_multiple_of(RECORD_ALIGN_BYTES as u64);
-    while position + RECORD_HEADER_BYTES as u64 <= limit {
-        let wanted = (limit - position).min(piece.len() as u64) as usize;
-        let read = read_fully(file, position, &mut piece[..wanted])?;
-        if read < RECORD_HEADER_BYTES {
-            break;
-        }
-        let last = read - RECORD_HEADER_BYTES;
-        for at in (0..=last).step_by(RECORD_ALIGN_BYTES) {
-            let bytes = &piece[at..at + RECORD_HEADER_BYTES];
-            if u64_at(bytes, 0) == tag {
-                behind.see(bytes, tag, position + at as u64);
-            }
-        }
-        position += (last / RECORD_ALIGN_BYTES * RECORD_ALIGN_BYTES + RECORD_ALIGN_BYTES) as u64;
-    }
-    Ok(behind)
-}
-
-impl Behind {
-    fn see(&mut self, bytes: &[u8], tag: u64, position: u64) {
-        let mut header = [0; RECORD_HEADER_BYTES];
-        header.copy_from_slice(bytes);
-        let record = match RecordHeader::decode(&header, tag) {
-            Ok(record) => {
-                self.durable = self.durable.max(record.proves());
-                record.record_bytes()
-            }
-            Err(stop) if stop.is_unknown() => record_bytes(0),
-            Err(_) => return,
-        };
-        self.records += 1;
-        self.end = self.end.max(position + record as u64);
     }
 }
