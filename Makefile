@@ -7,12 +7,14 @@ export CARGO_TARGET_DIR
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 CARGO ?= cargo
+TOOLS := $(CARGO_TARGET_DIR)/tools/bin
+export PATH := $(PATH):$(TOOLS)
 OXKEEPER := $(CARGO_TARGET_DIR)/release/oxkeeper
 export OXKEEPER_BIN := $(OXKEEPER)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check unit compat compat-diff clients clients-fast bench
-.PHONY: packages-run packages-test packages-compat
+.PHONY: help run build test check fix fuzz deny unit compat compat-diff clients clients-fast bench
+.PHONY: packages-run packages-test packages-compat rocksdb-note
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,14 +22,38 @@ help: ## Show what there is
 run: packages-run build ## Set up, build and start a server: make run ARGS="--client-port 2182"
 	@$(OXKEEPER) standalone $(ARGS)
 
-build: ## Build the binary
+build: rocksdb-note ## Build the binary
 	$(CARGO) build --release --workspace
 
 test: packages-test check unit clients-fast ## Set up and pass all tests
 
-check: ## Formatting and lints
+check: rocksdb-note ## Formatting, lints and documentation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --release -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --release
+
+fix: ## Format, and mend what clippy can mend
+	$(CARGO) clippy --workspace --all-targets --release --fix --allow-dirty --allow-staged
+	$(CARGO) fmt --all
+
+# Needs a nightly compiler; cargo-fuzz is installed if it is missing. What it finds lies in the folder
+# fuzz/artifacts beside the target.
+FUZZ_SECONDS ?= 60
+FUZZ := CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/fuzz $(CARGO) +nightly fuzz
+fuzz: $(TOOLS)/cargo-fuzz ## Run each fuzz target for a time: make fuzz FUZZ_SECONDS=600
+	@set -e; for folder in $$(dirname $$(git ls-files '*/fuzz/Cargo.toml')); do \
+		for target in $$($(FUZZ) list --fuzz-dir $$folder); do \
+			echo "$$folder: $$target"; \
+			$(FUZZ) run --fuzz-dir $$folder $$target -- -max_total_time=$(FUZZ_SECONDS); \
+		done; \
+	done
+
+# Not among the tests: to build the tool takes longer than they do.
+deny: $(TOOLS)/cargo-deny ## Check the licences of all dependencies, and banned ones (deny.toml)
+	$(CARGO) deny check bans licenses sources
+
+$(TOOLS)/%:
+	$(CARGO) install --locked --root $(dir $(TOOLS)) $*
 
 unit: build ## Tests of all crates
 	$(CARGO) test --workspace --release
@@ -50,6 +76,10 @@ compat-diff: build ## Compare with Apache ZooKeeper: make compat-diff DIFF_ARGS=
 BENCH_ARGS ?=
 bench: packages-test build ## Measure against Apache ZooKeeper: make bench BENCH_ARGS="--rounds 5 --large"
 	$(CARGO_TARGET_DIR)/release/bench $(BENCH_ARGS)
+
+rocksdb-note:
+	@ls $(CARGO_TARGET_DIR)/release/deps/liblibrocksdb_sys-*.rlib >/dev/null 2>&1 || \
+		echo "RocksDB is compiled first, once: about a quarter of an hour on two cores. cargo shows other names meanwhile."
 
 packages-run:
 	@.ci/packages run

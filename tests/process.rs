@@ -179,6 +179,23 @@ fn a_server_says_where_it_is_serves_there_and_stops_on_sigterm() {
     }
 }
 
+#[test]
+fn the_page_of_metrics_lists_every_name() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), &[]);
+    let listed = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+    let listed = std::fs::read_to_string(listed).unwrap();
+    let page = server.page("/metrics");
+    let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let names: Vec<&str> = types.map(|line| line.split(' ').next().unwrap()).collect();
+    assert!(names.len() > 60, "{names:?}");
+    let ours = names.iter().filter(|name| !name.starts_with("shard_"));
+    for name in ours {
+        assert!(listed.contains(&format!("`{name}`")), "{name}");
+    }
+    assert_eq!(server.stop(), Some(0));
+}
+
 /// Where log lines go to nowhere, in the ways in which a standard error can fail.
 fn broken_stderrs() -> Vec<(&'static str, Stdio)> {
     let (reader, without_reader) = std::io::pipe().unwrap();

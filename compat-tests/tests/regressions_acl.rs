@@ -189,3 +189,36 @@ fn who_am_i_names_the_address_and_the_users() {
     let has = |scheme: &str, user: &str| ids.contains(&(scheme.to_owned(), user.to_owned()));
     assert!(has("digest", "u1") && has("ip", "127.0.0.1"), "{ids:?}");
 }
+
+#[test]
+fn a_digest_id_is_a_user_and_a_hash() {
+    let bed = Bed::new();
+    let mut s = bed.session();
+    let path = bed.at("/a");
+    for (id, valid) in [
+        ("bob:hash", true),
+        (":hash", true),
+        ("bob:hash:", true),
+        ("bob:hash::", true),
+        ("bob:", false),
+        ("bob::", false),
+        ("bob", false),
+        (":", false),
+        ("", false),
+        ("bob::hash", false),
+        ("bob:ha:sh", false),
+    ] {
+        let list = Some(vec![Acl::new(perm::ALL, "digest", id)]);
+        let made = s.create_with_acl(&path, b"", list, mode::PERSISTENT);
+        match made {
+            Ok(_) => {
+                assert!(valid, "{id:?}");
+                s.delete(&path, -1).unwrap();
+            }
+            Err(refused) => {
+                assert!(!valid, "{id:?}");
+                assert_eq!(refused.code(), Some(err::INVALID_ACL), "{id:?}");
+            }
+        }
+    }
+}
