@@ -9,7 +9,7 @@
 //! a second time on purpose, so that a mistake in the server's codec cannot hide in its test.
 //!
 //! Entry types: [`server::TestServer`] with [`server::start`], [`session::Session`] for
-//! ordinary calls, [`conn::Conn`] for frames and broken frames, [`diff::run`].
+//! ordinary calls, [`conn::Conn`] for frames and broken frames, [`diff::run_plan`].
 
 pub mod bed;
 pub mod conn;

@@ -1,4 +1,4 @@
-//! The options, once: the table at [`options!`] makes the flags, the keys of the YAML file, their
+//! The options, once: the table at `options!` makes the flags, the keys of the YAML file, their
 //! help and their defaults.
 
 use std::fmt;

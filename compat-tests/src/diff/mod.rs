@@ -3,7 +3,7 @@
 //! A naive run that compares raw bytes fails at once: session ids, passwords and clocks
 //! differ between any two servers, and so do zxids that other clients moved. So each server's
 //! frames are decoded strictly (a body of the wrong shape or length is shown as hex), the
-//! few things that may differ are renamed ([`normal`]), and what is left must be equal line
+//! few things that may differ are renamed (`normal`), and what is left must be equal line
 //! by line. [`allowed`] is the whole list of what may differ, each with its reason.
 //!
 //! A plan is made from its seed alone, before anything is sent ([`generate`]), so a plan can
