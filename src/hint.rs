@@ -20,6 +20,7 @@ pub(crate) fn of_node(error: &NodeError) -> Option<&'static str> {
         FolderError::Foreign(_)
         | FolderError::Manifest { .. }
         | FolderError::OtherNode { .. }
+        | FolderError::ShardMissing { .. }
         | FolderError::ShardCount(_)
         | FolderError::Random(_)
         | FolderError::Malformed { .. }

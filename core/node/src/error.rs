@@ -36,6 +36,13 @@ pub enum ShardFailure {
         path: String,
         source: std::io::Error,
     },
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error(
+        "its log and its store are empty, but it was founded before: both are lost; if its data is to \
+         be given up, start with a new data folder"
+    )]
+    Lost,
     #[error("no randomness from the system: {0}")]
     Random(String),
     #[error("cannot start a thread: {0}")]
@@ -49,7 +56,8 @@ impl ShardFailure {
     pub(crate) fn advice(&self) -> &'static str {
         match self {
             Self::Shard(error) => error.advice(),
-            Self::Store(_) | Self::LogFolder { .. } => {
+            Self::Lost => "restore the shard's folder from a backup or a peer",
+            Self::Store(_) | Self::LogFolder { .. } | Self::Folder(_) => {
                 "check the disk (space, permissions, kernel messages), then restart the process"
             }
             Self::Random(_) | Self::Thread(_) => "check the limits of the system",

@@ -4,6 +4,7 @@
 //! LOCK           held by the process that uses the folder
 //! FORMAT         see `NodeManifest`
 //! shard-0/TERM   "oxkeeper-term 1\n17\n"
+//! shard-0/FOUNDED "oxkeeper-shard 1\nuuid ...\n"
 //! shard-0/log/   the log
 //! shard-0/store/ the store
 //! ```
@@ -28,6 +29,8 @@ pub(crate) const NAMESPACE: &str = "default";
 
 /// What others than the owner may do.
 const OTHERS_MODE: u32 = 0o077;
+
+const SHARD_PREFIX: &str = "shard-";
 
 /// Why a data folder cannot be used.
 #[derive(Debug, Error)]
@@ -66,6 +69,11 @@ pub enum FolderError {
         found: NodeId,
         asked: NodeId,
     },
+    #[error(
+        "{path} is missing, although FORMAT lists it: restore it from a backup or a peer; if its data \
+         is to be given up, start with a new data folder"
+    )]
+    ShardMissing { path: String },
     #[error("a node needs 1 to {most} shards, and not {0}", most = SHARD_ID_MAX.0 + 1)]
     ShardCount(u32),
     #[error("no randomness from the system: {0}")]
@@ -95,6 +103,7 @@ impl DataFolder {
             None => {
                 check_unused(path)?;
                 let manifest = new_manifest(node, shards)?;
+                make_shard_folders(path, &manifest)?;
                 replace(&format, &manifest.to_string())?;
                 manifest
             }
@@ -113,15 +122,28 @@ impl DataFolder {
         &self.manifest
     }
 
-    /// Where a shard's files are; made if missing.
+    /// Where a shard's files are.
     pub fn shard(&self, shard: ShardId) -> Result<PathBuf, FolderError> {
-        let path = self.path.join(format!("shard-{shard}"));
-        if !path.is_dir() {
-            make_own_dir(&path)?;
-            sync_dir(&self.path)?;
+        let path = shard_folder(&self.path, shard);
+        if path.is_dir() {
+            return Ok(path);
         }
-        Ok(path)
+        Err(FolderError::ShardMissing {
+            path: path.display().to_string(),
+        })
     }
+}
+
+fn shard_folder(folder: &Path, shard: ShardId) -> PathBuf {
+    folder.join(format!("{SHARD_PREFIX}{shard}"))
+}
+
+/// Before FORMAT lists them, so that one that is missing later was lost.
+fn make_shard_folders(folder: &Path, manifest: &NodeManifest) -> Result<(), FolderError> {
+    for shard in &manifest.shards {
+        make_own_dir(&shard_folder(folder, shard.id))?;
+    }
+    sync_dir(folder)
 }
 
 /// A data folder that was made open is closed to others, if this process may do that.
@@ -155,13 +177,20 @@ fn lock(folder: &Path) -> Result<File, FolderError> {
 fn check_unused(folder: &Path) -> Result<(), FolderError> {
     let entries = fs::read_dir(folder).map_err(io_error("list", folder))?;
     for entry in entries {
-        let name = entry.map_err(io_error("list", folder))?.file_name();
+        let entry = entry.map_err(io_error("list", folder))?;
+        let name = entry.file_name();
         let known = name == "LOCK" || name == "FORMAT.new" || name == "lost+found";
-        if !known {
+        if !known && !is_empty_shard(&entry.path()) {
             return Err(FolderError::Foreign(folder.display().to_string()));
         }
     }
     Ok(())
+}
+
+fn is_empty_shard(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let is_shard = name.is_some_and(|name| name.starts_with(SHARD_PREFIX));
+    is_shard && fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 fn new_manifest(node: NodeId, shards: u32) -> Result<NodeManifest, FolderError> {
@@ -281,6 +310,25 @@ mod tests {
         for file in ["LOCK", "FORMAT"] {
             assert_eq!(mode(&path.join(file)), 0o600, "{file}");
         }
+    }
+
+    #[test]
+    fn a_shard_that_is_missing_is_refused_and_a_first_start_that_was_cut_short_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = DataFolder::open(dir.path(), NodeId(1), 2).unwrap();
+        let lost = folder.shard(ShardId(1)).unwrap();
+        fs::remove_dir(&lost).unwrap();
+        let refusal = folder.shard(ShardId(1)).expect_err("refused").to_string();
+        assert!(refusal.contains("shard-1 is missing"), "{refusal}");
+        drop(folder);
+        fs::remove_file(dir.path().join("FORMAT")).unwrap();
+        let again = DataFolder::open(dir.path(), NodeId(1), 2).unwrap();
+        assert!(again.shard(ShardId(1)).is_ok());
+        drop(again);
+        fs::remove_file(dir.path().join("FORMAT")).unwrap();
+        fs::write(lost.join("TERM"), "").unwrap();
+        let refused = DataFolder::open(dir.path(), NodeId(1), 2);
+        assert!(refused.is_err(), "it holds something");
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod clock;
 mod driver;
 mod error;
 mod folder;
+mod founded;
 mod node;
 mod options;
 mod queue;
@@ -26,6 +27,7 @@ mod workers;
 
 pub use error::{NodeError, ShardFailure};
 pub use folder::{DataFolder, FolderError};
+pub use founded::FoundedFile;
 pub use node::Node;
 pub use options::{FailureHook, NodeOptions};
 pub use oxkeeper_shard::{

@@ -18,8 +18,10 @@ use tracing::{error, warn};
 
 use crate::error::{NodeError, ShardFailure};
 use crate::folder::{DataFolder, NAMESPACE};
+use crate::founded::FoundedFile;
 use crate::options::NodeOptions;
 use crate::queue::{Item, Queue};
+use crate::small_file::make_own_dir;
 use crate::startup::{self, StartParts};
 use crate::term_file::TermFile;
 use crate::transport::LocalShard;
@@ -66,6 +68,7 @@ impl Node {
             let failed = |failure| NodeError::Shard { shard, failure };
             let path = folder.shard(shard)?;
             let log = path.join("log");
+            make_own_dir(&log)?;
             let disk = FileDisk::new(&log).map_err(|source| {
                 failed(ShardFailure::LogFolder {
                     path: log.display().to_string(),
@@ -79,6 +82,7 @@ impl Node {
                 log_options: log_options(uuid),
                 store,
                 term: Arc::new(TermFile::new(&path)),
+                founded: Some(FoundedFile::new(&path, uuid)),
             })
         };
         let mut node = Self::start_shards(options, shards, parts)?;

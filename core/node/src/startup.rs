@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use crate::clock::Clock;
 use crate::driver::Driver;
 use crate::error::ShardFailure;
+use crate::founded::FoundedFile;
 use crate::options::NodeOptions;
 use crate::queue::Queue;
 use crate::workers::Workers;
@@ -21,6 +22,8 @@ pub struct StartParts<D: Disk, S: KeyValueStore> {
     pub log_options: WalOptions,
     pub store: S,
     pub term: Arc<dyn TermStore>,
+    /// Tells a lost shard from a new one; `None`: each empty one is new.
+    pub founded: Option<FoundedFile>,
 }
 
 /// A shard that serves when this returns.
@@ -33,6 +36,7 @@ pub(crate) fn open<D: Disk, S: KeyValueStore>(
 ) -> Result<Driver<D, S>, ShardFailure> {
     let clock = Clock::start();
     let id = descriptor.id;
+    let founded = parts.founded;
     let options = shard_options(descriptor, options)?;
     let parts = ShardParts {
         disk: parts.disk,
@@ -42,6 +46,10 @@ pub(crate) fn open<D: Disk, S: KeyValueStore>(
         stats: Arc::clone(stats),
     };
     let shard = Shard::open(options, parts, clock.now())?;
+    let known = founded.as_ref().map(FoundedFile::is_there).transpose()?;
+    if known == Some(true) && shard.is_new() {
+        return Err(ShardFailure::Lost);
+    }
     if let Some(cut) = shard.log_cut() {
         warn!(
             shard = %id, %cut,
@@ -51,6 +59,9 @@ pub(crate) fn open<D: Disk, S: KeyValueStore>(
     let workers = Workers::start(id, queue, stats).map_err(ShardFailure::Thread)?;
     let mut driver = Driver::new(shard, Arc::clone(queue), Arc::clone(stats), clock, workers);
     driver.lead()?;
+    if let Some(founded) = founded.filter(|_| known == Some(false)) {
+        founded.write()?;
+    }
     info!(
         shard = %id,
         term = %driver.shard.term(),

@@ -480,6 +480,28 @@ fn a_data_folder_keeps_its_shards_and_is_locked() {
 }
 
 #[test]
+fn a_founded_shard_whose_files_are_gone_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let start = |store: &MemoryStore| Node::start(options(), dir.path(), |_, _| Ok(store.clone()));
+    let store = MemoryStore::default();
+    drop(start(&store).expect("a new folder"));
+    store.crash();
+    drop(start(&store).expect("it is all there"));
+    std::fs::remove_dir_all(dir.path().join("shard-0/log")).expect("the log");
+    let error = start(&MemoryStore::default())
+        .err()
+        .expect("lost")
+        .to_string();
+    assert!(error.contains("founded before"), "{error}");
+    std::fs::remove_dir_all(dir.path().join("shard-0")).expect("the shard");
+    let error = start(&MemoryStore::default())
+        .err()
+        .expect("lost")
+        .to_string();
+    assert!(error.contains("shard-0 is missing"), "{error}");
+}
+
+#[test]
 fn a_failed_sync_stops_the_shard_and_answers_nothing_that_was_not_durable() {
     let machine = Machine::default();
     let failures = Arc::new(std::sync::Mutex::new(Vec::new()));

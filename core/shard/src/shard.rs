@@ -143,6 +143,11 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
         self.state.applied()
     }
 
+    /// Whether there is nothing of it, neither in the log nor in the store.
+    pub fn is_new(&self) -> bool {
+        self.log.last().is_none() && !self.state.is_seeded()
+    }
+
     /// What the log had lost at its end when it was opened.
     pub fn log_cut(&self) -> Option<&Cut> {
         self.log_cut.as_ref()

@@ -41,6 +41,7 @@ impl Machine {
                 },
                 store: self.store.clone(),
                 term: Arc::new(self.term.clone()),
+                founded: None,
             })
         })
     }
