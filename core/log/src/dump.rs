@@ -7,7 +7,7 @@ use oxkeeper_model::{Offset, Term};
 
 use crate::cursor::Place;
 use crate::disk::{Disk, FileDisk};
-use crate::error::{WalError, hex};
+use crate::error::WalError;
 use crate::format::{RecordHeader, SEGMENT_SUFFIX, Stop, file_name};
 use crate::recover::{self, Files, LACK_SEGMENTS, Opened, Step, Walk};
 
@@ -105,7 +105,7 @@ impl Dump<'_> {
         self.say(&format!(
             "segment {}: shard {}, generation {}, base {}, chain {}, {origin}, {} bytes",
             opened.name,
-            hex(&header.uuid),
+            header.uuid,
             header.generation,
             header.base(),
             header.before.chain,

@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind};
 
-use oxkeeper_model::{Offset, Term};
+use oxkeeper_model::{Offset, ShardUuid, Term};
 use thiserror::Error;
 
 use crate::chain::LogPoint;
@@ -51,14 +51,12 @@ pub enum WalError {
     #[error("{file} has format version {version}: {}", advice(*version))]
     UnknownVersion { file: String, version: u32 },
     #[error(
-        "{file} belongs to shard {}, this is shard {}: files of two shards were mixed",
-        hex(found),
-        hex(expected)
+        "{file} belongs to shard {found}, this is shard {expected}: files of two shards were mixed"
     )]
     OtherShard {
         file: String,
-        found: [u8; 16],
-        expected: [u8; 16],
+        found: ShardUuid,
+        expected: ShardUuid,
     },
     /// No room for an entry of this class, and none to be had.
     #[error("no space on the disk for {bytes} more bytes of log")]
@@ -130,8 +128,4 @@ fn advice(version: u32) -> &'static str {
     } else {
         "a later version of this program wrote it; this one knows version 2"
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

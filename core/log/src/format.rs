@@ -53,7 +53,7 @@
 //! of that message no longer depends on the message.
 
 use crc32c::{crc32c, crc32c_append};
-use oxkeeper_model::{Offset, Term};
+use oxkeeper_model::{Offset, ShardUuid, Term};
 
 use crate::chain::{Chain, LogPoint};
 use crate::limits::{ENTRY_BYTES_MAX, GENERATION_MAX, OFFSET_MAX};
@@ -97,7 +97,7 @@ pub(crate) fn file_number(name: &str, suffix: &str) -> Option<u64> {
 /// The first block of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
-    pub(crate) uuid: [u8; 16],
+    pub(crate) uuid: ShardUuid,
     pub(crate) generation: u64,
     pub(crate) tag: u64,
     /// Length of the file.
@@ -129,7 +129,7 @@ impl SegmentHeader {
         block[8..12].copy_from_slice(&VERSION.to_le_bytes());
         let flags = if self.starts_log { FLAG_STARTS_LOG } else { 0 };
         block[12..16].copy_from_slice(&flags.to_le_bytes());
-        block[16..32].copy_from_slice(&self.uuid);
+        block[16..32].copy_from_slice(&self.uuid.0);
         block[32..40].copy_from_slice(&self.generation.to_le_bytes());
         block[40..48].copy_from_slice(&self.tag.to_le_bytes());
         block[48..56].copy_from_slice(&self.bytes.to_le_bytes());
@@ -169,7 +169,7 @@ impl SegmentHeader {
         let mut uuid = [0; 16];
         uuid.copy_from_slice(&block[16..32]);
         let header = Self {
-            uuid,
+            uuid: ShardUuid(uuid),
             generation: u64_at(block, 32),
             tag: u64_at(block, 40),
             bytes: u64_at(block, 48),

@@ -26,7 +26,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use oxkeeper_model::Offset;
+use oxkeeper_model::{Offset, ShardUuid};
 
 use crate::chain::LogPoint;
 use crate::cursor::{Cursor, Place};
@@ -98,7 +98,7 @@ pub(crate) struct Found<F> {
 }
 
 /// Reads and checks the whole log of the shard `uuid`.
-pub(crate) fn inspect<D: Disk>(disk: &D, uuid: [u8; 16]) -> Result<Found<D::File>, WalError> {
+pub(crate) fn inspect<D: Disk>(disk: &D, uuid: ShardUuid) -> Result<Found<D::File>, WalError> {
     let files = Files::list(disk)?;
     if files.lack_segments() {
         return Err(WalError::damaged(&disk.describe(""), 0, LACK_SEGMENTS));

@@ -6,7 +6,7 @@ mod upkeep;
 
 use std::sync::Arc;
 
-use oxkeeper_model::{Offset, Term};
+use oxkeeper_model::{Offset, ShardUuid, Term};
 
 use crate::chain::{Chain, LogPoint};
 use crate::cursor::{Cursor, Place};
@@ -28,7 +28,7 @@ pub use open::Recovery;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WalOptions {
     /// The shard's uuid; a log of another is refused.
-    pub uuid: [u8; 16],
+    pub uuid: ShardUuid,
     /// Length of a segment file in a log that is busy. Bytes, default 64 MiB.
     pub segment_bytes: u64,
     /// Length of the first one; those that follow grow up to `segment_bytes`. Bytes, default 64 KiB.
@@ -44,7 +44,7 @@ pub struct WalOptions {
 impl Default for WalOptions {
     fn default() -> Self {
         Self {
-            uuid: [0; 16],
+            uuid: ShardUuid::default(),
             segment_bytes: 64 << 20,
             first_segment_bytes: 64 << 10,
             recycle_segments: 4,

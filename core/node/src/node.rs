@@ -233,7 +233,7 @@ impl RunningShard {
 /// beside the data.
 fn log_options(shard: ShardUuid) -> WalOptions {
     WalOptions {
-        uuid: shard.0,
+        uuid: shard,
         segment_bytes: 32 << 20,
         recycle_segments: 2,
         ..WalOptions::default()

@@ -1,7 +1,7 @@
 use super::*;
 
 const HEADER: SegmentHeader = SegmentHeader {
-    uuid: *b"uuid of a shard.",
+    uuid: ShardUuid(*b"uuid of a shard."),
     generation: 0x1122,
     tag: 0x0102_0304_0506_0708,
     bytes: 1 << 20,
@@ -17,7 +17,7 @@ const TAG: u64 = 0x7766_5544_3322_1100;
 const PREVIOUS: u32 = 0x3322_1100;
 
 fn hex(bytes: &[u8]) -> String {
-    crate::error::hex(bytes)
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn record() -> (Vec<u8>, u32) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use oxkeeper_model::limits::ENTRY_BYTES_MAX;
-use oxkeeper_model::{Offset, Term};
+use oxkeeper_model::{Offset, ShardUuid, Term};
 
 use super::{cut_of, fill, offsets, open, small, try_open};
 use crate::format::{
@@ -272,7 +272,7 @@ fn an_end_record_that_a_crash_prevented_is_written_when_the_log_is_opened() {
 fn a_log_of_another_shard_is_refused() {
     let (disk, _) = log_in_used_files(3);
     let options = WalOptions {
-        uuid: *b"another shard's.",
+        uuid: ShardUuid(*b"another shard's."),
         ..small()
     };
     let error = Recovery::look(Arc::new(disk), options).expect_err("it is another's");
