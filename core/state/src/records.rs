@@ -22,6 +22,9 @@ use oxkeeper_store::{RowReader, WriteBatch};
 /// Heads that stay in memory between entries. About 300 bytes each.
 pub(crate) const CACHED_HEADS_MAX: usize = 32_768;
 
+pub(crate) const GONE: StateError = StateError::Broken("a record vanished within a transaction");
+const MISCOUNTED: StateError = StateError::Broken("the shard has more than it counted");
+
 /// A record's place in the cache. Good until the entry ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SlotId(u32);
@@ -317,7 +320,8 @@ impl Records {
             None => self.add_slot(path, None),
         };
         let at = self.touch(slot);
-        self.count(slot, &head, true);
+        self.counters.add(self.weight(slot, &head));
+        self.index(slot, &head, true);
         self.slots[slot.0 as usize].head = Some(head);
         self.touched[at].value = NewValue::Set(value);
         slot
@@ -328,25 +332,33 @@ impl Records {
         &mut self,
         slot: SlotId,
         value: Option<Bytes>,
-    ) -> Option<&mut SharedHead> {
+    ) -> Result<&mut SharedHead, StateError> {
         let at = self.touch(slot);
-        let shared = self.slots[slot.0 as usize].head.as_mut()?;
+        let head = self.slots[slot.0 as usize].head.as_mut();
+        let shared = head.ok_or(GONE)?;
         let head = Arc::make_mut(shared);
         let bytes = value.as_ref().map(|value| value.len() as u32);
-        self.counters.data_bytes -= u64::from(head.value_bytes.unwrap_or(0));
-        self.counters.data_bytes += u64::from(bytes.unwrap_or(0));
+        let of_value = |bytes: Option<u32>| Counters {
+            data_bytes: u64::from(bytes.unwrap_or(0)),
+            ..Counters::default()
+        };
+        let taken = self.counters.take(of_value(head.value_bytes));
+        taken.ok_or(MISCOUNTED)?;
+        self.counters.add(of_value(bytes));
         head.value_bytes = bytes;
         self.touched[at].value = NewValue::Set(value);
-        Some(shared)
+        Ok(shared)
     }
 
     /// Removes a record; returns its last head.
-    pub(crate) fn remove(&mut self, slot: SlotId) -> Option<SharedHead> {
+    pub(crate) fn remove(&mut self, slot: SlotId) -> Result<SharedHead, StateError> {
         let at = self.touch(slot);
-        let head = self.slots[slot.0 as usize].head.take()?;
-        self.count(slot, &head, false);
+        let head = self.slots[slot.0 as usize].head.take().ok_or(GONE)?;
+        let weight = self.weight(slot, &head);
+        self.counters.take(weight).ok_or(MISCOUNTED)?;
+        self.index(slot, &head, false);
         self.touched[at].value = NewValue::Unchanged;
-        Some(head)
+        Ok(head)
     }
 
     /// Takes a session's end in: what is in memory of its records and their parents is brought to
@@ -397,21 +409,18 @@ impl Records {
             .collect()
     }
 
-    /// Counters and index rows of a record that comes or goes.
-    fn count(&mut self, slot: SlotId, head: &Head, added: bool) {
-        let path = &self.slots[slot.0 as usize].path;
-        let bytes = path.len() as u64 + u64::from(head.value_bytes.unwrap_or(0));
-        let ephemerals = u64::from(head.session.is_some());
-        let counters = &mut self.counters;
-        if added {
-            counters.records += 1;
-            counters.data_bytes += bytes;
-            counters.ephemerals += ephemerals;
-        } else {
-            counters.records -= 1;
-            counters.data_bytes -= bytes;
-            counters.ephemerals -= ephemerals;
+    /// What the counters have of a record.
+    fn weight(&self, slot: SlotId, head: &Head) -> Counters {
+        Counters {
+            records: 1,
+            ephemerals: u64::from(head.session.is_some()),
+            data_bytes: self.path(slot).len() as u64 + u64::from(head.value_bytes.unwrap_or(0)),
         }
+    }
+
+    /// Index rows of a record that comes or goes.
+    fn index(&mut self, slot: SlotId, head: &Head, added: bool) {
+        let path = &self.slots[slot.0 as usize].path;
         if let Some(session) = head.session {
             let index = Index::Ephemeral(session);
             self.index_changes.push(IndexChange {

@@ -213,7 +213,11 @@ impl View {
 
     /// Takes in one revision.
     pub(crate) fn apply(&mut self, set: &ChangeSet) {
-        debug_assert!(set.revision > self.position);
+        assert_eq!(
+            set.revision,
+            self.position.next(),
+            "the link promises exactly the next revision"
+        );
         self.position = set.revision;
         for change in &set.changes {
             self.apply_change(change);

@@ -16,6 +16,24 @@ pub(crate) struct Counters {
     pub(crate) data_bytes: u64,
 }
 
+impl Counters {
+    pub(crate) fn add(&mut self, more: Self) {
+        self.records += more.records;
+        self.ephemerals += more.ephemerals;
+        self.data_bytes += more.data_bytes;
+    }
+
+    /// `None`, and nothing changes, if there is not so much.
+    pub(crate) fn take(&mut self, less: Self) -> Option<()> {
+        *self = Self {
+            records: self.records.checked_sub(less.records)?,
+            ephemerals: self.ephemerals.checked_sub(less.ephemerals)?,
+            data_bytes: self.data_bytes.checked_sub(less.data_bytes)?,
+        };
+        Some(())
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Meta {
     /// Whose store this is.

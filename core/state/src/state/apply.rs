@@ -9,6 +9,7 @@ use oxkeeper_model::{
 };
 use subtle::ConstantTimeEq;
 
+use super::ends::MISCOUNTED;
 use super::tree::{Times, Tree, TreeChanges};
 use super::{Applied, ShardState, StateError, digest, is_due};
 use crate::keys;
@@ -237,7 +238,7 @@ impl<S: KeyValueStore> ShardState<S> {
             self.records.roll_back();
             return Ok((ChangeSet::empty(revision), outcome));
         }
-        self.count_ephemerals();
+        self.count_ephemerals()?;
         Ok((
             ChangeSet {
                 changes,
@@ -262,17 +263,19 @@ impl<S: KeyValueStore> ShardState<S> {
     }
 
     /// Moves the sessions' counts along with the index rows of the transaction.
-    fn count_ephemerals(&mut self) {
+    fn count_ephemerals(&mut self) -> Result<(), StateError> {
         for change in self.records.index_changes_of_transaction() {
             if let Index::Ephemeral(session) = change.index
                 && let Some(session) = self.sessions.get_mut(session)
             {
-                match change.added {
-                    true => session.ephemerals += 1,
-                    false => session.ephemerals -= 1,
-                }
+                let counted = match change.added {
+                    true => session.ephemerals.checked_add(1),
+                    false => session.ephemerals.checked_sub(1),
+                };
+                session.ephemerals = counted.ok_or(MISCOUNTED)?;
             }
         }
+        Ok(())
     }
 
     fn open_session(&mut self, nonce: Nonce, timeout_ms: u32) -> Result<Applied, StateError> {

@@ -25,7 +25,7 @@ use crate::graves::Grave;
 use crate::keys;
 use crate::preparation::{Preparation, Progress};
 use crate::records::{Commit, Found, Index, rows_of};
-use crate::rows::{ValuePlace, value_place};
+use crate::rows::{Counters, ValuePlace, value_place};
 use oxkeeper_store::{KeyRange, KeyValueStore};
 
 /// From where on a session's end is prepared and swept. Replicas must agree on both.
@@ -46,7 +46,8 @@ impl Default for EndLimits {
     }
 }
 
-const MISCOUNTED: StateError = StateError::Broken("a session does not own what it counts");
+pub(super) const MISCOUNTED: StateError =
+    StateError::Broken("a session does not own what it counts");
 
 impl<S: KeyValueStore> ShardState<S> {
     /// Makes ready the end of a session that may be large, looking at `records_max` of its records
@@ -164,10 +165,12 @@ impl<S: KeyValueStore> ShardState<S> {
                 return Err(MISCOUNTED);
             }
         }
-        let counters = &mut self.records.counters;
-        counters.records -= count;
-        counters.ephemerals -= count;
-        counters.data_bytes -= data_bytes;
+        let taken = self.records.counters.take(Counters {
+            records: count,
+            ephemerals: count,
+            data_bytes,
+        });
+        taken.ok_or(MISCOUNTED)?;
         self.sessions.end(session);
         self.graves.push(grave);
         let mut tree = self.tree(revision);

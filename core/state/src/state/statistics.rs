@@ -142,8 +142,7 @@ impl<S: RowReader> Tree<'_, S> {
 
     fn rewrite_at(&mut self, slot: SlotId, path: Path, text: Bytes) -> Result<(), StateError> {
         let value = Some(text);
-        let head = self.records.set_value(slot, value.clone());
-        let head = head.ok_or(StateError::Broken("statistics vanished while written"))?;
+        let head = self.records.set_value(slot, value.clone())?;
         self.changes.push(Change {
             path,
             kind: ChangeKind::Recounted,

@@ -21,7 +21,7 @@ use smallvec::SmallVec;
 use super::StateError;
 use crate::keys;
 use crate::quota::{QUOTA_ROOT, Quotas, Usage};
-use crate::records::{Records, Rows, SlotId};
+use crate::records::{GONE, Records, Rows, SlotId};
 use oxkeeper_store::RowReader;
 
 /// One revision's work on the tree.
@@ -86,8 +86,6 @@ impl From<StateError> for Stop {
         Self::State(error)
     }
 }
-
-const GONE: StateError = StateError::Broken("a record vanished within a transaction");
 
 /// Who asks.
 #[derive(Clone, Copy)]
@@ -285,7 +283,7 @@ impl<'a, S: RowReader> Tree<'a, S> {
         let bytes_before = head.value_bytes;
         let (revision, times) = (self.revision, self.times);
         let version_id = self.records.take_version_id();
-        let shared = self.records.set_value(slot, value.clone()).ok_or(GONE)?;
+        let shared = self.records.set_value(slot, value.clone())?;
         let head = Arc::make_mut(shared);
         head.modified_revision = revision;
         head.modified_at_ms = times.wall_ms;
@@ -361,7 +359,7 @@ impl<'a, S: RowReader> Tree<'a, S> {
 
     fn remove(&mut self, slot: SlotId, parent: SlotId) -> Result<(), StateError> {
         let path = self.records.path(slot).clone();
-        let head = self.records.remove(slot).ok_or(GONE)?;
+        let head = self.records.remove(slot)?;
         let parent_acl = self.move_children(parent, false)?;
         self.note_deleted(&path, &head);
         self.changes.push(Change {
