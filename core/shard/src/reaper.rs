@@ -1,10 +1,8 @@
-//! When containers and TTL records are looked for, and how many go into one entry.
+//! When containers and TTL records are looked for.
 
 use std::collections::VecDeque;
 
 use oxkeeper_model::Path;
-
-use crate::limits::REAPS_PER_ENTRY_MAX;
 
 /// A plain state machine; the shard looks up the candidates.
 #[derive(Debug)]
@@ -34,9 +32,9 @@ impl Reaper {
         self.waiting = candidates.into();
     }
 
-    /// The next to be deleted, for one entry.
-    pub(crate) fn take(&mut self) -> impl Iterator<Item = Path> + '_ {
-        std::iter::from_fn(|| self.waiting.pop_front()).take(REAPS_PER_ENTRY_MAX)
+    /// The next to be deleted.
+    pub(crate) fn next(&mut self) -> Option<Path> {
+        self.waiting.pop_front()
     }
 
     pub(crate) fn wait_ms(&self, now_ms: u64) -> u64 {
@@ -53,15 +51,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn candidates_are_worked_off_in_parts_before_the_next_look() {
+    fn candidates_are_worked_off_before_the_next_look() {
         let mut reaper = Reaper::new(1_000, 0);
         assert!(!reaper.is_due(999) && reaper.is_due(1_000));
         assert_eq!(reaper.wait_ms(400), 600);
-        let paths = (0..REAPS_PER_ENTRY_MAX + 1).map(|n| format!("/{n}").into());
-        reaper.found(1_000, paths.collect());
+        reaper.found(1_000, vec!["/a".into(), "/b".into()]);
         assert_eq!((reaper.is_due(2_000), reaper.wait_ms(1_000)), (false, 0));
-        assert_eq!(reaper.take().count(), REAPS_PER_ENTRY_MAX);
-        assert_eq!(reaper.take().count(), 1);
+        assert_eq!(reaper.next(), Some("/a".into()));
+        assert_eq!(reaper.wait_ms(1_000), 0, "one is left");
+        assert_eq!((reaper.next(), reaper.next()), (Some("/b".into()), None));
         assert_eq!((reaper.is_due(2_000), reaper.wait_ms(1_500)), (true, 500));
     }
 }

@@ -21,7 +21,9 @@ use crate::elapsed::Elapsed;
 use crate::error::ShardError;
 use crate::full::Space;
 use crate::io::{Input, LinkId, Output};
-use crate::limits::{ENTRIES_IN_FLIGHT_MAX, PREPARE_AGAIN_US, QUERIES_WAITING_MAX};
+use crate::limits::{
+    ENTRIES_IN_FLIGHT_MAX, PREPARE_AGAIN_US, QUERIES_WAITING_MAX, REAPS_PER_ENTRY_MAX,
+};
 use crate::links::Links;
 use crate::operation::{Completion, Done};
 use crate::options::ShardOptions;
@@ -322,8 +324,8 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
 
     fn turn(&mut self, all_heard: bool, outputs: &mut Vec<Output>) -> Result<(), ShardError> {
         self.sessions.observe(self.now.monotonic_ms());
-        if self.serves && all_heard && self.stage == Stage::Running && self.may_append() {
-            self.collect_own()?;
+        if self.serves && self.stage == Stage::Running && self.may_append() {
+            self.collect_own(all_heard)?;
         }
         if !self.batch.is_empty() && self.may_append() && self.has_place(outputs)? {
             self.todo.push_back(ReplicaInput::Propose);
@@ -331,24 +333,33 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
         Ok(())
     }
 
-    /// The leader's own commands: sessions and records whose time has come.
-    fn collect_own(&mut self) -> Result<(), ShardError> {
+    /// The leader's own commands: sessions and records whose time has come, and what waits.
+    fn collect_own(&mut self, all_heard: bool) -> Result<(), ShardError> {
+        if all_heard {
+            self.sessions
+                .expire_due(self.batch.room(), &mut self.buffers.expired);
+            self.waiting.end(self.buffers.expired.drain(..));
+        }
+        self.tend()?;
+        self.reap()
+    }
+
+    fn reap(&mut self) -> Result<(), ShardError> {
         let now_ms = self.now.monotonic_ms();
-        self.sessions
-            .expire_due(self.batch.room(), &mut self.buffers.expired);
-        self.waiting.end(self.buffers.expired.drain(..));
         if self.reaper.is_due(now_ms) {
             let elapsed_ms = self.elapsed.times(self.now).elapsed_ms;
             let limit = self.options.reap_records_max;
             let candidates = self.state.reap_candidates(elapsed_ms, limit)?;
             self.reaper.found(now_ms, candidates);
         }
-        self.tend()?;
-        for path in self.reaper.take() {
-            self.batch.push_own(Command::Reap { path });
+        for _ in 0..REAPS_PER_ENTRY_MAX {
             if self.batch.is_full() {
                 break;
             }
+            let Some(path) = self.reaper.next() else {
+                break;
+            };
+            self.batch.push_own(Command::Reap { path });
         }
         Ok(())
     }

@@ -161,7 +161,9 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
 
     /// The shard's own commands for what waits.
     pub(crate) fn tend(&mut self) -> Result<(), ShardError> {
-        self.propose_acknowledged();
+        if !self.batch.is_full() {
+            self.propose_acknowledged();
+        }
         let mut portion = END_RECORDS_PER_TURN;
         for _ in 0..self.waiting.ends.len() {
             let Some((session, attachment)) = self.waiting.ends.pop_front() else {
