@@ -223,6 +223,35 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_is_a_line_of_the_log() {
+        let (sender, written) = mpsc::channel();
+        let (open, gate) = mpsc::channel();
+        drop(open);
+        let log = Log::to(Gate {
+            open: gate,
+            written: sender,
+        })
+        .unwrap();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .with_writer(move || writer.clone())
+            .finish();
+        std::panic::set_hook(Box::new(log_panic));
+        tracing::subscriber::with_default(subscriber, || {
+            let panicked = std::panic::catch_unwind(|| panic!("out of {}", "cheese"));
+            assert!(panicked.is_err());
+        });
+        drop(std::panic::take_hook());
+        log.flush();
+        let lines: Vec<u8> = written.try_iter().flatten().collect();
+        let lines = String::from_utf8(lines).unwrap();
+        for part in ["ERROR", "panicked: out of cheese", "src/logging.rs:"] {
+            assert!(lines.contains(part), "{part} is missing in {lines}");
+        }
+    }
+
+    #[test]
     fn lines_that_fail_are_counted() {
         struct Full;
         impl Write for Full {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use oxkeeper_link::LinkError;
 use oxkeeper_model::Query;
 use thiserror::Error;
 
@@ -18,11 +19,128 @@ pub enum Unwell {
     Slow(Duration),
 }
 
-/// Has the shard answer a question, in its turn among those of clients.
+/// Pause before a full queue is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// Has the shard answer a question, in its turn among those of clients. A full queue is no illness: it
+/// is asked again.
 pub(crate) async fn ask_shard(service: &Service, within: Duration) -> Result<(), Unwell> {
-    match tokio::time::timeout(within, service.query(Query::Barrier)).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(_)) => Err(Unwell::NotServing),
-        Err(_) => Err(Unwell::Slow(within)),
+    let asked = async {
+        loop {
+            match service.query(Query::Barrier).await {
+                Ok(_) => return Ok(()),
+                Err(LinkError::Busy) => tokio::time::sleep(RETRY_PAUSE).await,
+                Err(LinkError::Closed) => return Err(Unwell::NotServing),
+            }
+        }
+    };
+    let answered = tokio::time::timeout(within, asked).await;
+    answered.unwrap_or(Err(Unwell::Slow(within)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use oxkeeper_link::{Event, Link, LinkSink, Opened, Request, Shard, Token};
+    use oxkeeper_model::{Answer, Position};
+    use oxkeeper_session::SessionOptions;
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::admin::NodeSamples;
+    use crate::options::ProxyOptions;
+
+    /// Refuses so many requests as busy, then answers, or is silent, or is gone.
+    #[derive(Clone, Copy)]
+    enum Then {
+        Answers,
+        IsSilent,
+        IsGone,
+    }
+
+    struct FakeLink {
+        busy: AtomicUsize,
+        then: Then,
+        sink: Arc<Mutex<Box<dyn LinkSink>>>,
+    }
+
+    impl Link for FakeLink {
+        fn send(&self, requests: &mut Vec<Request>) -> Result<(), LinkError> {
+            if self.busy.load(Relaxed) > 0 {
+                self.busy.fetch_sub(1, Relaxed);
+                return Err(LinkError::Busy);
+            }
+            requests.clear();
+            match self.then {
+                Then::IsGone => return Err(LinkError::Closed),
+                Then::IsSilent => {}
+                Then::Answers => {
+                    let sink = Arc::clone(&self.sink);
+                    let answered = Event::Answered {
+                        token: Token(0),
+                        query: Query::Barrier,
+                        answer: Answer::Barrier,
+                    };
+                    std::thread::spawn(move || sink.lock().deliver(&mut vec![answered]));
+                }
+            }
+            Ok(())
+        }
+    }
+
+    struct FakeShard(usize, Then);
+
+    impl Shard for FakeShard {
+        fn open(
+            &self,
+            _: Option<Position>,
+            sink: Box<dyn LinkSink>,
+        ) -> Result<Arc<dyn Link>, LinkError> {
+            let sink = Arc::new(Mutex::new(sink));
+            let opened = Event::Opened(Opened {
+                position: Position::default(),
+                resumed: false,
+            });
+            let receiver = Arc::clone(&sink);
+            std::thread::spawn(move || receiver.lock().deliver(&mut vec![opened]));
+            Ok(Arc::new(FakeLink {
+                busy: AtomicUsize::new(self.0),
+                then: self.1,
+                sink,
+            }))
+        }
+    }
+
+    async fn health(busy: usize, then: Then, within: Duration) -> Result<(), Unwell> {
+        let options = ProxyOptions {
+            client_address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            tick_time_ms: 2000,
+            max_client_connections: 0,
+            max_connections: 0,
+            four_letter_words: Vec::new(),
+            session: SessionOptions::default(),
+            handshake_timeout: Duration::from_secs(1),
+            node_samples: NodeSamples::default(),
+            data_dir: "/data".into(),
+        };
+        let service = Service::start(options, &FakeShard(busy, then)).expect("it opens");
+        ask_shard(&service, within).await
+    }
+
+    #[tokio::test]
+    async fn a_shard_is_well_if_it_answers() {
+        let patience = Duration::from_secs(60);
+        assert_eq!(health(0, Then::Answers, patience).await, Ok(()));
+        assert_eq!(health(3, Then::Answers, patience).await, Ok(()));
+        let gone = health(0, Then::IsGone, patience).await;
+        assert_eq!(gone, Err(Unwell::NotServing));
+        let moment = Duration::from_millis(20);
+        let silent = health(0, Then::IsSilent, moment).await;
+        assert_eq!(silent, Err(Unwell::Slow(moment)));
+        let full = health(usize::MAX, Then::Answers, moment).await;
+        assert_eq!(full, Err(Unwell::Slow(moment)));
     }
 }
