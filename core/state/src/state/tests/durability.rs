@@ -2,8 +2,8 @@
 
 use oxkeeper_model::placement::{KeyOrder, ShardDescriptor};
 use oxkeeper_model::{
-    Attachment, ClientCommand, Command, CommandOutcome, Entry, FeatureLevel, Nonce, Offset,
-    Revision, SessionError, SessionId, ShardUuid, Term, WriteSeq,
+    Attachment, ClientCommand, Command, CommandOutcome, Digest, Entry, FeatureLevel, Nonce, Offset,
+    Revision, SessionError, SessionId, ShardUuid, Term, TreeOp, WriteSeq, limits,
 };
 use proptest::prelude::*;
 
@@ -229,6 +229,103 @@ fn the_digest_tells_histories_apart() {
     };
     assert_eq!(digest("a"), digest("a"));
     assert_ne!(digest("a"), digest("b"));
+}
+
+#[test]
+fn the_digest_takes_in_what_changes_do_not_carry() {
+    let after = |command: fn(&mut Shard, &mut Client) -> Command| {
+        let mut shard = Shard::new();
+        let mut client = shard.open();
+        shard.ok(&mut client, set("/", "x"));
+        let command = command(&mut shard, &mut client);
+        shard.apply_one(command);
+        shard.state.digest()
+    };
+    let mut digests = vec![
+        after(|_, _| Command::Time),
+        // Too long to be carried.
+        after(|_, client| write(client, set("/", &("x".repeat(5000) + "a")))),
+        after(|_, client| write(client, set("/", &("x".repeat(5000) + "b")))),
+        after(|_, client| write(client, set_acl("/", open_acl(), None))),
+        after(|_, client| write(client, set_acl("/", acl(&[(1, "world", "anyone")]), None))),
+        after(|_, _| open_with(1000)),
+        after(|_, _| open_with(1001)),
+        after(|_, client| Command::Acknowledge {
+            sessions: vec![(client.id(), client.attachment, WriteSeq(1))],
+        }),
+        after(|shard, _| {
+            shard.wait(1);
+            Command::Time
+        }),
+    ];
+    let count = digests.len();
+    digests.sort_unstable();
+    digests.dedup();
+    assert_eq!(digests.len(), count);
+}
+
+fn write(client: &mut Client, op: TreeOp) -> Command {
+    Command::Client(ClientCommand::Write(client.next(vec![op])))
+}
+
+fn open_with(nonce: u64) -> Command {
+    Command::Client(ClientCommand::OpenSession {
+        nonce: Nonce(nonce),
+        timeout_ms: 10_000,
+    })
+}
+
+/// Replicas of other versions compare with these numbers.
+#[test]
+fn the_digest_of_a_history_stays() {
+    let mut shard = Shard::new();
+    let founded = shard.state.digest();
+    assert_eq!(shard.state.position().digest, Digest(0));
+    let mut client = shard.open();
+    shard.multi(
+        &mut client,
+        vec![create("/a"), set("/a", "x"), ephemeral("/a/e")],
+    );
+    let change = shard.change(
+        &mut client,
+        set_acl("/a", acl(&[(3, "ip", "10.0.0.1")]), None),
+    );
+    assert_eq!(change.position(), shard.state.position());
+    shard.attach(&mut client);
+    assert_eq!(
+        change.position(),
+        shard.state.position(),
+        "it took no revision"
+    );
+    assert_ne!(change.digest, shard.state.digest());
+    shard.close(&mut client);
+    let digests = [founded, change.digest, shard.state.digest()].map(|each| each.to_string());
+    assert_eq!(
+        digests,
+        ["cfc59ce9aac87def", "09b610e55a390257", "a0e9cd6b9dd53118"]
+    );
+}
+
+#[test]
+fn a_checksum_is_compared_with_what_the_digest_was_then() {
+    let mut shard = Shard::new();
+    let compare = |shard: &mut Shard, offset, digest| match shard
+        .apply_one(Command::Checksum { offset, digest })
+        .outcome
+    {
+        CommandOutcome::Compared(same) => same,
+        outcome => panic!("{outcome:?}"),
+    };
+    shard.open();
+    let (offset, digest) = (shard.state.applied(), shard.state.digest());
+    shard.open();
+    assert_eq!(compare(&mut shard, offset, digest), Some(true));
+    assert_eq!(compare(&mut shard, offset, Digest(!digest.0)), Some(false));
+    assert_eq!(compare(&mut shard, Offset(1000), digest), None);
+    for _ in 0..limits::DIGESTS_KEPT_MAX {
+        shard.apply(vec![Command::Time]);
+    }
+    assert_eq!(compare(&mut shard, offset, digest), None, "too long ago");
 }
 
 /// What befalls a replica after an entry.
