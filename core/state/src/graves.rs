@@ -27,6 +27,8 @@ pub(crate) struct Grave {
     dead: Arc<SessionEnd>,
     /// How many of them have gone. Invariant: the rest are the session's rows of the ephemeral index.
     gone: BTreeMap<Path, u32>,
+    /// Up to here no row is left: a scan from the start would pass over all that were deleted.
+    pub(crate) swept_to: Option<Path>,
 }
 
 impl Grave {
@@ -36,6 +38,7 @@ impl Grave {
             ended,
             dead,
             gone: BTreeMap::new(),
+            swept_to: None,
         }
     }
 
@@ -95,9 +98,9 @@ impl Graves {
         self.0.iter()
     }
 
-    /// The session whose rows are deleted next.
-    pub(crate) fn next(&self) -> Option<SessionId> {
-        self.0.first().map(|grave| grave.session)
+    /// The one whose rows are deleted next.
+    pub(crate) fn next(&mut self) -> Option<&mut Grave> {
+        self.0.first_mut()
     }
 
     pub(crate) fn holds(&self, session: SessionId) -> bool {

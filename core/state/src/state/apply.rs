@@ -328,6 +328,7 @@ impl<S: KeyValueStore> ShardState<S> {
             return Err(SessionError::WrongPassword);
         }
         self.sessions.attach(session, replaces, nonce, timeout_ms)?;
+        self.abandon_end(session);
         let attached = self.sessions.get(session).ok_or(SessionError::Expired)?;
         Ok(self.grant(session, attached))
     }

@@ -221,11 +221,11 @@ impl<S: KeyValueStore> ShardState<S> {
                 self.gather_record(preparation, &change.path)?;
             }
         }
-        preparation.progress = match (complete, paths.pop()) {
-            (true, _) => Progress::All,
-            (false, Some(last)) => Progress::UpTo(last),
-            (false, None) => Progress::Nothing,
-        };
+        match (complete, paths.pop()) {
+            (true, _) => preparation.progress = Progress::All,
+            (false, Some(last)) => preparation.progress = Progress::UpTo(last),
+            (false, None) => {}
+        }
         Ok(())
     }
 
@@ -268,13 +268,19 @@ impl<S: KeyValueStore> ShardState<S> {
         let mut room = self.end_limits.swept_records_max;
         self.batch.clear();
         while room > 0
-            && let Some(session) = self.graves.next()
+            && let Some(grave) = self.graves.next()
         {
-            let swept = self.sweep_grave(session, room)?;
-            room -= swept;
+            let (session, swept_to) = (grave.session, grave.swept_to.take());
+            let paths = self.dead_paths(session, swept_to, room)?;
+            for path in &paths {
+                self.sweep_record(session, path)?;
+            }
+            room -= paths.len();
             if room > 0 {
                 self.graves.remove(session);
                 self.emptied_graves.push(session);
+            } else if let Some(grave) = self.graves.next() {
+                grave.swept_to = paths.last().cloned();
             }
         }
         self.records.commit(&mut Commit {
@@ -287,30 +293,33 @@ impl<S: KeyValueStore> ShardState<S> {
         Ok(self.write_batch()?)
     }
 
-    /// Deletes the next rows of a session; returns of how many records.
-    fn sweep_grave(&mut self, session: SessionId, room: usize) -> Result<usize, StateError> {
+    /// Of the rows of a session, the next ones.
+    fn dead_paths(
+        &self,
+        session: SessionId,
+        swept_to: Option<Path>,
+        room: usize,
+    ) -> Result<Vec<Path>, StateError> {
         let mut key = Vec::new();
         keys::ephemeral(&mut key, session, "");
+        let mut range = KeyRange::prefix(&key);
+        if let Some(swept_to) = swept_to {
+            keys::ephemeral(&mut key, session, &swept_to);
+            range = range.after(&key);
+        }
         let mut paths: Vec<Path> = Vec::new();
-        self.store.scan(&KeyRange::prefix(&key), &mut |key, _| {
+        self.store.scan(&range, &mut |key, _| {
             paths.extend(keys::ephemeral_of(key).map(|(_, path)| Path::from(path)));
             match paths.len() < room {
                 true => ControlFlow::Continue(()),
                 false => ControlFlow::Break(()),
             }
         })?;
-        for path in &paths {
-            self.sweep_record(session, path, &mut key)?;
-        }
-        Ok(paths.len())
+        Ok(paths)
     }
 
-    fn sweep_record(
-        &mut self,
-        session: SessionId,
-        path: &Path,
-        key: &mut Vec<u8>,
-    ) -> Result<(), StateError> {
+    fn sweep_record(&mut self, session: SessionId, path: &Path) -> Result<(), StateError> {
+        let key = &mut Vec::new();
         let head = match self.rows().load(path, key)? {
             Found::Dead(head) if head.session == Some(session) => head,
             _ => return Err(StateError::Broken("a dead record's row is missing")),

@@ -3,13 +3,13 @@
 use oxkeeper_model::placement::{KeyOrder, ShardDescriptor};
 use oxkeeper_model::{
     Attachment, ClientCommand, Command, CommandOutcome, Digest, Entry, FeatureLevel, Nonce, Offset,
-    Revision, SessionError, SessionId, ShardUuid, Term, TreeOp, WriteSeq, limits,
+    Query, Revision, SessionError, SessionId, ShardUuid, Term, TreeOp, WriteSeq, limits,
 };
 use proptest::prelude::*;
 
 use super::fixture::*;
 use super::model::{Action, actions, perform};
-use oxkeeper_store::{KeyValueStore, MemoryStore, WriteBatch};
+use oxkeeper_store::{KeyValueStore, MemoryStore, StoreErrorKind, WriteBatch};
 
 use crate::keys;
 use crate::{HashKey, ShardState, StateError};
@@ -201,6 +201,87 @@ fn commands_before_the_genesis_are_refused_and_stop_nothing() {
     };
     assert_eq!(state.apply(Offset(2), &entry, &mut applied), Ok(()));
     assert!(state.is_seeded());
+}
+
+/// A shard with `/a` and `/b`, none of which is in memory.
+fn shard_with_records_on_disk() -> (Shard, Client) {
+    let mut shard = Shard::new();
+    let mut client = shard.open();
+    shard.ok(&mut client, create("/a"));
+    shard.ok(&mut client, create("/b"));
+    let checkpoint = shard.state.start_checkpoint().expect("started");
+    checkpoint.wait().expect("flushed");
+    shard.state = open(&shard.disk);
+    let mut key = Vec::new();
+    crate::keys::head(&mut key, "/a");
+    shard.disk.damage(&key);
+    (shard, client)
+}
+
+#[test]
+fn a_read_of_a_damaged_row_fails_alone() {
+    let (mut shard, mut client) = shard_with_records_on_disk();
+    let records = |path: &str| Query::Records {
+        paths: vec![path.into()],
+        with_values: true,
+    };
+    match shard.state.query(&records("/a")) {
+        Err(StateError::Store(error)) => assert_eq!(error.kind, StoreErrorKind::Damaged),
+        other => panic!("{other:?}"),
+    }
+    assert!(shard.state.query(&records("/b")).is_ok());
+    let before = shard.state.query(&Query::Stats);
+    assert!(before.is_ok());
+    // Writes that need not read it go on.
+    shard.check_each = false;
+    shard.ok(&mut client, set("/b", "x"));
+    assert_eq!(shard.value("/b").as_deref(), Some(&b"x"[..]));
+}
+
+#[test]
+fn applying_what_cannot_be_read_stops_the_state() {
+    let (mut shard, mut client) = shard_with_records_on_disk();
+    let revision = shard.state.revision();
+    let entry = Entry {
+        term: Term(1),
+        wall_ms: 0,
+        elapsed_ms: 0,
+        commands: vec![Command::Client(ClientCommand::Write(
+            client.next(vec![set("/a", "x")]),
+        ))],
+    };
+    let offset = shard.state.applied().next();
+    let apply = |shard: &mut Shard| shard.state.apply(offset, &entry, &mut Vec::new());
+    match apply(&mut shard) {
+        Err(StateError::Store(error)) => assert_eq!(error.kind, StoreErrorKind::Damaged),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(apply(&mut shard), Err(StateError::Stopped));
+    let query = Query::Stats;
+    assert_eq!(shard.state.query(&query), Err(StateError::Stopped));
+    // Nothing of it was written: another replica's copy of the row, or a repaired one, goes on from here.
+    let meta = shard.disk.rows()[&vec![crate::keys::META]].clone();
+    let meta = crate::rows::Meta::decode(&meta).expect("decoded");
+    assert_eq!((meta.applied.next(), meta.revision), (offset, revision));
+}
+
+#[test]
+fn a_full_disk_is_an_error_of_its_own() {
+    let mut shard = Shard::new();
+    let mut client = shard.open();
+    shard.disk.set_capacity(Some(10));
+    let checkpoint = shard.state.start_checkpoint().expect("started");
+    match checkpoint.wait() {
+        Err(error) => assert_eq!(error.kind, StoreErrorKind::NoSpace),
+        Ok(offset) => panic!("durable up to {offset}"),
+    }
+    shard.ok(&mut client, create("/a"));
+    shard.disk.set_capacity(None);
+    let checkpoint = shard.state.start_checkpoint().expect("started");
+    assert_eq!(checkpoint.wait(), Ok(shard.state.applied()));
+    shard.disk.crash();
+    shard.state = open(&shard.disk);
+    assert!(shard.find("/a").is_some());
 }
 
 #[test]

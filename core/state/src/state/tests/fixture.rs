@@ -108,6 +108,8 @@ pub(super) struct Shard {
     last_nonce: u64,
     /// Whether invariants are checked after each entry: it takes as long as the tree is large.
     pub(super) check_each: bool,
+    /// Whether entries are encoded and decoded on their way.
+    pub(super) through_the_log: bool,
 }
 
 /// With these, sessions of two records and more are buried, and swept one record at a time.
@@ -152,6 +154,7 @@ impl Shard {
             elapsed_ms: 0,
             last_nonce: 0,
             check_each: true,
+            through_the_log: false,
         }
     }
 
@@ -174,6 +177,12 @@ impl Shard {
             elapsed_ms: self.elapsed_ms,
             commands,
         };
+        if self.through_the_log {
+            let mut bytes = Vec::new();
+            oxkeeper_format::encode(&entry, &mut bytes);
+            let decoded = oxkeeper_format::decode(&bytes.into()).expect("decoded");
+            assert_eq!(decoded, entry);
+        }
         let mut out = Vec::new();
         let offset = self.state.applied().next();
         self.state.apply(offset, &entry, &mut out).expect("apply");
