@@ -15,6 +15,7 @@
 pub mod contract;
 pub mod limits;
 mod link;
+pub mod parts;
 mod resume;
 mod weight;
 
