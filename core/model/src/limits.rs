@@ -45,3 +45,9 @@ pub const CONTAINER_NEVER_USED_MS: Option<u64> = None;
 pub const TTL_MS_MAX: u64 = (1 << 40) - 1;
 
 const _: () = assert!(ENTRY_BYTES_TARGET < ENTRY_BYTES_MAX);
+// An entry that sweeps deletes no more rows than one that ends a session and lists what went.
+const _: () = assert!(SWEPT_RECORDS_MAX as u64 <= END_LISTED_RECORDS_MAX);
+// A session whose kept outcomes are full has had answers that an entry could hold.
+const _: () = assert!(KEPT_OUTCOME_BYTES_MAX <= ENTRY_BYTES_MAX);
+// A session id names its shard in 16 bits of which the highest is 0.
+const _: () = assert!(SHARD_ID_MAX.0 + 1 < 1 << 15);

@@ -1,7 +1,7 @@
 //! The limits of one shard.
 
 use oxkeeper_format::ENTRY_HEADER_BYTES_MAX;
-use oxkeeper_model::limits::{ENTRY_BYTES_MAX, ENTRY_BYTES_TARGET};
+use oxkeeper_model::limits::{DIGESTS_KEPT_MAX, ENTRY_BYTES_MAX, ENTRY_BYTES_TARGET};
 
 /// Encoded bytes of one command. A larger one is refused before it enters a batch.
 pub const COMMAND_BYTES_MAX: usize = ENTRY_BYTES_MAX - ENTRY_BYTES_TARGET - ENTRY_HEADER_BYTES_MAX;
@@ -50,3 +50,5 @@ pub const CHANGE_SET_BYTES: usize = 128;
 // A batch that is not full takes any one command.
 const _: () =
     assert!(ENTRY_HEADER_BYTES_MAX + ENTRY_BYTES_TARGET + COMMAND_BYTES_MAX <= ENTRY_BYTES_MAX);
+// The digest that a checksum names is still known when the checksum is applied.
+const _: () = assert!(ENTRIES_IN_FLIGHT_MAX < DIGESTS_KEPT_MAX);

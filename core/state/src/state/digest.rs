@@ -66,7 +66,7 @@ impl Input<'_> {
         match command {
             Command::Client(ClientCommand::Write(write)) => {
                 self.numbers([write.follows.0, write.acknowledged.0]);
-                // Changes do not carry long values.
+                // By operation: a record that is set twice has both in it.
                 if is_applied(outcome) {
                     self.values(&write.ops);
                 }

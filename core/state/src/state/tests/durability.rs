@@ -324,7 +324,7 @@ fn the_digest_takes_in_what_changes_do_not_carry() {
     };
     let mut digests = vec![
         after(|_, _| Command::Time),
-        // Too long to be carried.
+        // Taken in by their hashes.
         after(|_, client| write(client, set("/", &("x".repeat(5000) + "a")))),
         after(|_, client| write(client, set("/", &("x".repeat(5000) + "b")))),
         after(|_, client| write(client, set_acl("/", open_acl(), None))),
