@@ -123,6 +123,20 @@ impl<D: Disk, S: KeyValueStore> Shard<D, S> {
             let event = Event::Refused { token, refusal };
             self.links.answer(link, event, outputs);
         }
+        if self.batch.is_empty() {
+            self.wait_for_the_last_entry();
+        }
+    }
+
+    /// The entry that the last queries wait for will not come.
+    fn wait_for_the_last_entry(&mut self) {
+        let last = self.replica.last().offset;
+        for query in self.queries.iter_mut().rev() {
+            if query.after <= last {
+                break;
+            }
+            query.after = last;
+        }
     }
 
     /// A checkpoint without space: nothing is lost, the log has it all. It is made again.

@@ -105,6 +105,25 @@ fn a_full_disk_refuses_writes_and_nothing_else_and_ends_by_itself() {
 }
 
 #[test]
+fn a_query_behind_a_write_that_is_refused_is_answered() {
+    let machine = machine();
+    let (mut driven, grant, taken) = full(&machine);
+    driven.pass_ms(FULL_AGAIN_US / 1_000 + 1);
+    let op = set("/", &"v".repeat(3_000));
+    driven.request(LINK, write(&grant, 1, taken + 1, op));
+    let token = Token(2);
+    let query = Query::Barrier;
+    driven.request(LINK, Request::Query { token, query });
+    driven.turn();
+    driven.run_all();
+    let said = driven.said();
+    assert!(
+        said.contains("refused 1") && said.contains("answer 2"),
+        "{said}"
+    );
+}
+
+#[test]
 fn what_was_answered_on_a_full_disk_survives_the_loss_of_power() {
     let machine = machine();
     let (mut driven, _, _) = full(&machine);

@@ -1,13 +1,15 @@
-//! Any inputs, completions in any order or never, new terms, crashes: the invariants hold after each
-//! step, links hear everything in order, and what was answered is there after the power failed.
+//! Any inputs, completions in any order or never, new terms, crashes, a disk that fills up: the
+//! invariants hold after each step, links hear everything in order, what was answered is there after
+//! the power failed, and what was refused is not.
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use oxkeeper_link::{Event, Request, Token};
+use oxkeeper_link::{Event, Request, SessionBeat, Token};
 use oxkeeper_model::{
-    Answer, CommandOutcome, Query, Revision, SessionGrant, TxnOutcome, WriteOutcome,
+    Answer, CommandOutcome, Query, Revision, SessionGrant, TreeOp, TxnOutcome, WriteOutcome,
+    WriteSeq,
 };
 use oxkeeper_shard::{Input, LinkId, Output, ShardOptions};
 use proptest::prelude::*;
@@ -36,6 +38,8 @@ struct World {
     unanswered: BTreeMap<u64, String>,
     /// Paths whose creation was answered, and the revision.
     answered: BTreeMap<String, Revision>,
+    /// Paths whose creation was refused.
+    refused: BTreeSet<String>,
     crashes: u64,
 }
 
@@ -46,9 +50,21 @@ fn shard_options() -> ShardOptions {
     }
 }
 
+/// Large enough that segments are started often.
+fn create_large(path: &str) -> TreeOp {
+    let mut op = persistent(path);
+    if let TreeOp::Create(create) = &mut op {
+        create.value = Some(vec![b'v'; 1_500].into());
+    }
+    op
+}
+
 impl World {
     fn new() -> Self {
-        let machine = Machine::default();
+        let machine = Machine {
+            reserve_bytes: 32 << 10,
+            ..Machine::default()
+        };
         let driven = Driven::leading(&machine, shard_options());
         Self {
             machine,
@@ -60,6 +76,7 @@ impl World {
             next_name: 0,
             unanswered: BTreeMap::new(),
             answered: BTreeMap::new(),
+            refused: BTreeSet::new(),
             crashes: 0,
         }
     }
@@ -80,11 +97,29 @@ impl World {
             15 => self.driven.pass_ms(n as u64),
             16 if n.is_multiple_of(5) => self.new_term(),
             17 if n.is_multiple_of(5) => self.crash(n as u64),
+            18 if n.is_multiple_of(3) => self.fill_or_free_the_disk(n),
+            19 => self.heartbeat(),
             _ => {}
         }
         self.hear();
         assert!(!self.driven.has_ended(), "{}", self.driven.transcript);
         self.driven.transcript.clear();
+    }
+
+    fn fill_or_free_the_disk(&mut self, n: usize) {
+        let used = self.machine.disk.used_bytes();
+        let full = (!n.is_multiple_of(4)).then_some(used);
+        self.machine.disk.set_capacity(full);
+    }
+
+    fn heartbeat(&mut self) {
+        let Some(grant) = self.grant else { return };
+        let beats = vec![SessionBeat {
+            session: grant.session,
+            attachment: grant.attachment,
+            acknowledged: WriteSeq(self.sent),
+        }];
+        self.driven.step(Input::Heartbeat { beats });
     }
 
     fn open_link(&mut self) {
@@ -104,6 +139,8 @@ impl World {
         if let Some(link) = self.any_link(n) {
             self.clients.remove(&link);
             self.driven.step(Input::Close { link });
+            // A refusal may have been on its way.
+            self.forget_session();
         }
     }
 
@@ -111,14 +148,14 @@ impl World {
         let Some(link) = self.any_link(n) else { return };
         let Some(grant) = self.grant else {
             if self.driven.started.is_empty() {
-                self.grant = Some(self.driven.session(link, LONG_MS));
+                self.grant = self.driven.try_session(link, LONG_MS);
             }
             return;
         };
         self.sent += 1;
         self.next_name += 1;
         let path = format!("/{}", self.next_name);
-        let request = write(&grant, self.next_name, self.sent, persistent(&path));
+        let request = write(&grant, self.next_name, self.sent, create_large(&path));
         self.unanswered.insert(self.next_name, path);
         self.driven.request(link, request);
     }
@@ -148,6 +185,7 @@ impl World {
     fn crash(&mut self, seed: u64) {
         self.crashes += 1;
         self.machine.crash(seed);
+        self.machine.disk.set_capacity(None);
         self.driven = Driven::leading(&self.machine, shard_options());
         self.clients.clear();
         self.forget_session();
@@ -180,6 +218,13 @@ impl World {
                 assert_eq!(Some(set.revision), client.position.map(Revision::next));
                 client.position = Some(set.revision);
             }
+            Event::Refused { token, .. } => {
+                // What follows a refused write is sure to be refused: the session is given up.
+                if let Some(path) = self.unanswered.remove(&token.0) {
+                    assert!(self.refused.insert(path), "refused once");
+                    self.forget_session();
+                }
+            }
             Event::Outcome {
                 token,
                 outcome:
@@ -188,9 +233,12 @@ impl World {
                     }),
             } => {
                 assert!(Some(revision) <= client.position, "its change comes first");
+                let Some(path) = self.unanswered.remove(&token.0) else {
+                    // Of a session that was given up.
+                    return;
+                };
                 assert!(matches!(result, Ok(TxnOutcome::Applied(_))), "{result:?}");
-                let path = self.unanswered.remove(&token.0).expect("answered once");
-                self.answered.insert(path, revision);
+                assert_eq!(self.answered.insert(path, revision), None, "answered once");
             }
             _ => {}
         }
@@ -211,14 +259,30 @@ impl World {
             let record = record.unwrap_or_else(|| panic!("{path} is lost"));
             assert_eq!(record.head.created_revision, *revision, "{path}");
         }
+        let query = Query::Records {
+            paths: self
+                .refused
+                .iter()
+                .map(|path| path.as_str().into())
+                .collect(),
+            with_values: false,
+        };
+        let answer = self.driven.shard.state().query(&query);
+        let Ok(Answer::Records(records)) = answer else {
+            panic!("no records: {answer:?}");
+        };
+        assert!(
+            records.iter().all(Option::is_none),
+            "a refused one is there"
+        );
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
     fn what_was_answered_is_kept_and_told_in_order_whatever_happens(
-        steps in proptest::collection::vec((0u8..18, 0usize..1_000), 1..400)
+        steps in proptest::collection::vec((0u8..20, 0usize..1_000), 1..400)
     ) {
         let mut world = World::new();
         for (what, n) in steps {

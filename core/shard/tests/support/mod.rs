@@ -179,6 +179,13 @@ impl Driven {
 
     /// A session that is open when this returns.
     pub(crate) fn session(&mut self, link: LinkId, timeout_ms: u32) -> SessionGrant {
+        let granted = self.try_session(link, timeout_ms);
+        granted.expect("a session is granted")
+    }
+
+    /// `None` if it was refused.
+    pub(crate) fn try_session(&mut self, link: LinkId, timeout_ms: u32) -> Option<SessionGrant> {
+        let before = self.outputs.len();
         self.request(link, open_session(0, timeout_ms));
         self.turn();
         self.run_all();
@@ -193,8 +200,7 @@ impl Driven {
             } => Some(*grant),
             _ => None,
         };
-        let granted = self.outputs.iter().rev().find_map(grant);
-        granted.expect("a session is granted")
+        self.outputs[before..].iter().rev().find_map(grant)
     }
 
     /// What was said since the last time.
