@@ -158,7 +158,7 @@ async fn start_proxy(config: &Config, node: &Arc<Node>) -> anyhow::Result<Proxy>
         node_samples: NodeSamples::new(move || metrics.samples()),
         data_dir: config.data_dir.0.clone(),
     };
-    Ok(Proxy::start(options, &*shard).await?)
+    Ok(Proxy::start(options, shard)?)
 }
 
 async fn listen_for_http(config: &Config) -> anyhow::Result<Option<TcpListener>> {

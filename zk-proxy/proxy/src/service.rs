@@ -1,6 +1,6 @@
 //! A proxy that runs: its front end, with the clock that drives it and the proxy's own queries.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Deref;
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use std::sync::atomic::AtomicI64;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use oxkeeper_link::{Event, LinkError, LinkSink, Request, Shard};
+use oxkeeper_link::{Event, LinkError, LinkSink, Shard};
 use oxkeeper_model::{Answer, Now, Query};
-use oxkeeper_session::{Consumer, FrontEnd, OWN_TOKEN};
+use oxkeeper_session::{Consumer, FrontEnd};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -25,6 +25,7 @@ pub(crate) struct Service {
     pub(crate) clock: Clock,
     /// ZooKeeper's trace mask: kept for who sets it, without a meaning here.
     pub(crate) trace_mask: AtomicI64,
+    shard: Arc<dyn Shard>,
     queries: Arc<OwnQueries>,
 }
 
@@ -38,45 +39,68 @@ impl Deref for Service {
 
 impl Service {
     /// Opens the link to the shard, and waits until it is there.
-    pub(crate) fn start(mut options: ProxyOptions, shard: &dyn Shard) -> Result<Self, LinkError> {
+    pub(crate) fn start(
+        mut options: ProxyOptions,
+        shard: Arc<dyn Shard>,
+    ) -> Result<Self, LinkError> {
         options.session.nonce_seed = RandomState::new().build_hasher().finish();
         let service = Self {
             front_end: Arc::new(FrontEnd::new(options.session.clone())),
             options,
             clock: Clock::start(),
             trace_mask: AtomicI64::new(TRACE_MASK),
+            shard,
             queries: Arc::default(),
         };
         let (opened, is_open) = sync_channel(1);
-        let sink = Box::new(Sink {
-            consumer: Consumer::new(Arc::clone(&service.front_end)),
-            clock: service.clock,
-            queries: Arc::clone(&service.queries),
-            opened: Some(opened),
-        });
-        service.front_end.open_link(|| shard.open(None, sink))?;
+        service.open_link(Some(opened))?;
         is_open.recv().map_err(|_| LinkError::Closed)?;
         Ok(service)
     }
 
+    /// Opens the link if there is none.
+    fn open_link(&self, opened: Option<SyncSender<()>>) -> Result<(), LinkError> {
+        let Some(resume_after) = self.front_end.wants_link() else {
+            return Ok(());
+        };
+        let sink = Box::new(Sink {
+            consumer: Consumer::new(Arc::clone(&self.front_end)),
+            clock: self.clock,
+            queries: Arc::clone(&self.queries),
+            opened,
+        });
+        self.front_end
+            .open_link(|| self.shard.open(resume_after, sink))
+    }
+
+    /// What is to be done several times per tick, whatever clients do.
+    pub(crate) fn tick(&self) {
+        self.front_end.send_heartbeat();
+        // The shard may not be there yet; the next tick tries again.
+        let _ = self.open_link(None);
+        if self.front_end.check_link(self.clock.now()) {
+            self.queries.0.lock().clear();
+        }
+    }
+
     /// A query of the proxy's own.
     pub(crate) async fn query(&self, query: Query) -> Result<Answer, LinkError> {
+        if !self.front_end.is_serving() {
+            return Err(LinkError::Closed);
+        }
         let (sender, receiver) = oneshot::channel();
         {
+            // An answer finds who waits for it, however soon it comes.
             let mut waiting = self.queries.0.lock();
-            self.front_end.send(&mut vec![Request::Query {
-                token: OWN_TOKEN,
-                query,
-            }])?;
-            waiting.push_back(sender);
+            waiting.insert(self.front_end.query(query).0, sender);
         }
         receiver.await.map_err(|_| LinkError::Closed)
     }
 }
 
-/// Who waits for the answers to the proxy's own queries, in the order they were sent.
+/// Who waits for the answers to the proxy's own queries, by their tokens.
 #[derive(Default)]
-struct OwnQueries(Mutex<VecDeque<oneshot::Sender<Answer>>>);
+struct OwnQueries(Mutex<BTreeMap<u64, oneshot::Sender<Answer>>>);
 
 /// Where the shard delivers.
 struct Sink {
@@ -94,8 +118,8 @@ impl LinkSink for Sink {
             // Whoever opened it may have given up.
             let _ = opened.send(());
         }
-        for answer in self.consumer.own_answers() {
-            if let Some(waiting) = self.queries.0.lock().pop_front() {
+        for (token, answer) in self.consumer.own_answers() {
+            if let Some(waiting) = self.queries.0.lock().remove(&token.0) {
                 // Whoever asked may have gone.
                 let _ = waiting.send(answer);
             }
@@ -105,7 +129,6 @@ impl LinkSink for Sink {
     fn closed(&mut self, reason: LinkError) {
         self.opened = None;
         self.consumer.closed(reason);
-        self.queries.0.lock().clear();
     }
 }
 

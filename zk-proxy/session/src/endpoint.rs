@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Buf, BytesMut};
-use oxkeeper_link::Request;
+use oxkeeper_link::{Owner, Request};
 use oxkeeper_model::Now;
 use oxkeeper_wire::{CodecError, FourLetterWord, Inbound, OpCode, ServerCodec};
 
@@ -208,9 +208,9 @@ impl Endpoint {
                 }
             }
         }
-        if front_end.feed.send(cx.requests).is_err() {
-            cx.requests.clear();
-            pipeline.close(&front_end.load);
+        let owner = Owner(self.connection.id.0);
+        if front_end.feed.send(owner, cx.requests) {
+            front_end.load.set_busy(true);
         }
         drop(pipeline);
         drop(view);
@@ -242,7 +242,10 @@ impl Drop for Endpoint {
             });
         // With the view shared, so that no delivery is looking for this connection's watches.
         let _view = front_end.feed.view.read();
-        let mut pipeline = connection.pipeline.lock();
-        pipeline.end(&front_end.load, &front_end.feed.watches);
+        {
+            let mut pipeline = connection.pipeline.lock();
+            pipeline.end(&front_end.load, &front_end.feed.watches);
+        }
+        front_end.feed.forget(Owner(connection.id.0));
     }
 }

@@ -9,16 +9,16 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::task::Waker;
 
 use dashmap::DashMap;
-use oxkeeper_link::{Link, LinkError, Request};
-use oxkeeper_model::{Now, Revision, SessionId};
+use oxkeeper_link::{Link, LinkError, Request, Token};
+use oxkeeper_model::{Now, Position, Query, Revision, SessionId};
 use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
 
 use crate::auth;
 use crate::connection::{Connection, ConnectionId};
 use crate::endpoint::Endpoint;
-use crate::feed::Feed;
-use crate::limits::UNSENT_TIGHT_BYTES;
+use crate::feed::{Feed, OWN};
+use crate::limits::{STALE_TIMEOUT_SHARE, UNSENT_TIGHT_BYTES};
 use crate::load::Load;
 use crate::options::SessionOptions;
 use crate::outbox::{Budget, DirectWrite, Outbox};
@@ -36,9 +36,8 @@ pub struct FrontEnd {
     pub(crate) load: Load,
     pub(crate) budget: Arc<Budget>,
     pub stats: Stats,
-    /// Whether the shard serves.
-    serving: AtomicBool,
     last_connection: AtomicU64,
+    last_query: AtomicU64,
 }
 
 impl FrontEnd {
@@ -51,19 +50,24 @@ impl FrontEnd {
             load: Load::default(),
             budget: Arc::default(),
             stats: Stats::default(),
-            serving: AtomicBool::new(false),
             last_connection: AtomicU64::new(0),
+            last_query: AtomicU64::new(0),
         }
     }
 
-    /// Opens the link to the shard, once. A [`crate::Consumer`] is to get what it delivers.
+    /// Whether a link to the shard is to be opened now, and after which position; once for each. Then
+    /// comes [`Self::open_link`].
+    pub fn wants_link(&self) -> Option<Option<Position>> {
+        self.feed.wants_link()
+    }
+
+    /// Opens the link to the shard. A [`crate::Consumer`] is to get what it delivers. When it has ended,
+    /// another is to be opened; what is unanswered is sent again there.
     pub fn open_link(
         &self,
         open: impl FnOnce() -> Result<Arc<dyn Link>, LinkError>,
     ) -> Result<(), LinkError> {
-        self.feed.open(open)?;
-        self.serving.store(true, Relaxed);
-        Ok(())
+        self.feed.open(open)
     }
 
     /// A client has connected. `waker` makes the driver call [`Endpoint::advance`] again; `direct`
@@ -105,32 +109,49 @@ impl FrontEnd {
             stats: &self.stats,
             requests,
             now_us,
+            is_reconciling: self.feed.is_reconciling.load(Relaxed),
         }
     }
 
-    /// Requests of the front end itself: heartbeats, and queries with [`crate::OWN_TOKEN`].
-    pub fn send(&self, requests: &mut Vec<Request>) -> Result<(), LinkError> {
-        self.feed.send(requests)
+    /// A query of the front end's own; its answer comes from [`crate::Consumer::own_answers`].
+    pub fn query(&self, query: Query) -> Token {
+        let token = Token(self.last_query.fetch_add(1, Relaxed) + 1);
+        self.feed
+            .send(OWN, &mut vec![Request::Query { token, query }]);
+        token
     }
 
-    /// Tells the shard which sessions were heard of since the last call. To be called several
-    /// times within the shortest session timeout.
-    pub fn send_heartbeat(&self) -> Result<(), LinkError> {
-        let touched = self
-            .connections
-            .iter()
-            .filter(|entry| entry.value().touched.swap(false, Relaxed))
-            .map(|entry| Arc::clone(entry.value()));
-        let touched: Vec<_> = touched.collect();
-        let mut beats: Vec<_> = touched
-            .iter()
-            .filter_map(|connection| connection.pipeline.lock().beat())
-            .collect();
-        if beats.is_empty() {
-            return Ok(());
+    /// Tells the shard which sessions were heard of since the last call, and which outcomes have
+    /// arrived; and sends what the shard had no room for. To be called several times within the
+    /// shortest session timeout.
+    pub fn send_heartbeat(&self) {
+        let beats = self.connections().into_iter().filter_map(|connection| {
+            let touched = connection.touched.swap(false, Relaxed);
+            connection.pipeline.lock().beat(touched)
+        });
+        let busy = self.feed.beat(&beats.collect::<Vec<_>>());
+        self.load.set_busy(busy);
+    }
+
+    /// Closes all connections if the link is broken for so long that they would be shown what is too
+    /// old. To be called as often as [`Self::send_heartbeat`]. Whether it did.
+    pub fn check_link(&self, now: Now) -> bool {
+        let limit_us = u64::from(self.options.min_timeout_ms) * 1000 / STALE_TIMEOUT_SHARE;
+        if !self.feed.is_stale(now.monotonic_us, limit_us) {
+            return false;
         }
-        beats.sort_unstable_by_key(|beat| beat.session);
-        self.send(&mut vec![Request::Heartbeat { beats }])
+        // What is unanswered fails with its connection.
+        self.feed.give_up();
+        let connections = self.connections();
+        if !connections.is_empty() {
+            let count = connections.len();
+            tracing::warn!(count, "the shard is not there: closing all connections");
+        }
+        for connection in connections {
+            connection.pipeline.lock().close(&self.load);
+            connection.waker.wake_by_ref();
+        }
+        true
     }
 
     /// Too much is held for clients that do not read. Closes connections until that is well within the
@@ -159,23 +180,11 @@ impl FrontEnd {
         }
     }
 
-    /// The shard is gone: all connections are closed.
-    pub(crate) fn link_closed(&self, reason: LinkError) {
-        self.serving.store(false, Relaxed);
-        let connections = self.connections();
-        if !connections.is_empty() {
-            tracing::warn!(%reason, count = connections.len(), "the shard stopped serving: closing all connections");
-        }
-        for connection in connections {
-            connection.pipeline.lock().close(&self.load);
-            connection.waker.wake_by_ref();
-        }
-    }
-
     // ---- for the administrator
 
+    /// Whether there is a link to the shard.
     pub fn is_serving(&self) -> bool {
-        self.serving.load(Relaxed)
+        self.feed.is_open()
     }
 
     pub fn connection_count(&self) -> usize {

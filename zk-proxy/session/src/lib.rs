@@ -22,6 +22,7 @@ mod options;
 mod outbox;
 mod pipeline;
 mod reads;
+mod reconcile;
 mod seed;
 mod stats;
 mod translate;
@@ -32,7 +33,7 @@ mod writes;
 
 pub use connection::{Connection, ConnectionId, ConnectionReport};
 pub use endpoint::{Endpoint, Next};
-pub use feed::{Consumer, OWN_TOKEN};
+pub use feed::Consumer;
 pub use front_end::FrontEnd;
 pub use options::SessionOptions;
 pub use outbox::DirectWrite;

@@ -56,6 +56,13 @@ pub const IDENTITIES_BYTES_MAX: usize = 64 << 10;
 /// their drivers, which can be on several threads.
 pub(crate) const DIRECT_WRITES_MAX: usize = 2;
 
+/// Watched paths that are asked for at once after a gap.
+pub(crate) const RECONCILED_PATHS_MAX: usize = 1000;
+
+/// A link that stays broken for this share of the shortest session timeout leaves too old a view:
+/// then all connections are closed.
+pub(crate) const STALE_TIMEOUT_SHARE: u64 = 2;
+
 /// Share of the view's budget that one child list may take; longer lists are read from the shard.
 pub(crate) const CHILD_LIST_BUDGET_SHARE: usize = 4;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use parking_lot::Mutex;
 
@@ -14,6 +14,8 @@ use crate::limits::{OUTSTANDING_BYTES_MAX, OUTSTANDING_REQUESTS_MAX};
 pub(crate) struct Load {
     requests: AtomicUsize,
     bytes: AtomicUsize,
+    /// The shard has no room for what was sent to it.
+    busy: AtomicBool,
     /// Length of `waiting`, so that nobody locks it in vain.
     waiting_count: AtomicUsize,
     waiting: Mutex<BTreeMap<ConnectionId, Arc<Connection>>>,
@@ -28,9 +30,7 @@ impl Load {
     pub(crate) fn answered(&self, requests: usize, bytes: usize) {
         self.requests.fetch_sub(requests, SeqCst);
         self.bytes.fetch_sub(bytes, SeqCst);
-        if self.waiting_count.load(SeqCst) > 0 && !self.is_full() {
-            self.wake_waiting();
-        }
+        self.wake_waiting_if_room();
     }
 
     pub(crate) fn outstanding(&self) -> usize {
@@ -40,6 +40,15 @@ impl Load {
     pub(crate) fn is_full(&self) -> bool {
         self.requests.load(SeqCst) >= OUTSTANDING_REQUESTS_MAX
             || self.bytes.load(SeqCst) >= OUTSTANDING_BYTES_MAX
+            || self.busy.load(SeqCst)
+    }
+
+    /// Whether the shard has no room for what was sent to it. Nothing more is read then.
+    pub(crate) fn set_busy(&self, busy: bool) {
+        if self.busy.load(SeqCst) != busy {
+            self.busy.store(busy, SeqCst);
+            self.wake_waiting_if_room();
+        }
     }
 
     /// Whether `connection` must wait. Then it is woken when there is room.
@@ -69,7 +78,10 @@ impl Load {
         }
     }
 
-    fn wake_waiting(&self) {
+    fn wake_waiting_if_room(&self) {
+        if self.waiting_count.load(SeqCst) == 0 || self.is_full() {
+            return;
+        }
         let woken = {
             let mut waiting = self.waiting.lock();
             self.waiting_count.store(0, SeqCst);

@@ -24,6 +24,9 @@
 //! | a blocking read, and frames, behind replies that the client does not take (stalled) | the client has taken enough | the driver: it has bytes to send, and looks when some were taken (`Endpoint::advance`) |
 //! | input behind this connection's limits | something is answered or sent | whoever answers wakes the driver, because it does not idle (`Outbox::send`); sending is the driver's own |
 //! | input behind the limits of all connections | there is room | whoever makes room wakes all that wait (`Load::answered`) |
+//! | input while the shard has no room for what was sent | it takes that | the next delivery; if none comes, the driver's next heartbeat (`Load::set_busy`) |
+//! | everything after a gap | those who watch are told | the shard, which answers about what is watched (`Consumer::reconcile`) |
+//! | everything while the link is broken | another is open | the driver opens it, or closes all connections in time (`FrontEnd::check_link`) |
 //!
 //! Requests that wait for their own client count against what is held for clients that do not read,
 //! not against the limits of all connections; so the last wait always ends by the shard's work.
@@ -42,14 +45,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use oxkeeper_link::{Request as LinkRequest, SessionBeat, Token};
 use oxkeeper_model::{
     AclEntry, Answer, Attachment, ClientCommand, CloseOutcome, Identities, OpResult, Permission,
-    Query, SessionError, SessionGrant, SessionId, TxnOutcome, WriteOutcome, WriteRefusal, WriteSeq,
-    permits,
+    Query, Refusal, SessionError, SessionGrant, SessionId, TxnOutcome, WriteOutcome, WriteRefusal,
+    WriteSeq, permits,
 };
 use oxkeeper_wire::{
     ConnectRequest, ConnectResponse, ErrorCode, EventType, OpCode, decode_body, notification, reply,
 };
 
-use self::steps::{Held, Pending, PendingRead, Step};
+use self::steps::{Held, Pending, PendingRead, Ready, Step};
 use crate::connection::ConnectionId;
 use crate::limits::{
     CONNECTION_BYTES_MAX, CONNECTION_REQUESTS_MAX, REQUEST_OVERHEAD_BYTES, UNSENT_CLOSE_BYTES,
@@ -76,6 +79,8 @@ pub(crate) struct Context<'a> {
     /// To be sent to the shard, in order, before the connection is unlocked.
     pub(crate) requests: &'a mut Vec<LinkRequest>,
     pub(crate) now_us: u64,
+    /// Nothing is to be answered now, see `reconcile`.
+    pub(crate) is_reconciling: bool,
 }
 
 /// The session as this connection holds it.
@@ -84,10 +89,8 @@ struct Binding {
     session: SessionId,
     attachment: Attachment,
     timeout_ms: u32,
-    /// Of the last write sent.
-    last_seq: WriteSeq,
-    /// Outcomes up to here have arrived.
-    acknowledged: WriteSeq,
+    /// Outcomes have arrived that no heartbeat has told of.
+    untold_outcomes: bool,
 }
 
 enum Phase {
@@ -118,6 +121,8 @@ pub(crate) struct Pipeline {
     /// Bytes of the frames in `queue` and `held`.
     pending_bytes: usize,
     pub(crate) outbox: Outbox,
+    /// Of the last request sent to the shard.
+    last_token: Token,
     /// Where in the outbox the reply starts that is being written.
     reply_start: usize,
     watched: Watched,
@@ -142,6 +147,7 @@ impl Pipeline {
             stalled: false,
             pending_bytes: 0,
             outbox,
+            last_token: Token(0),
             reply_start: 0,
             watched: Watched::default(),
             stats: ConnectionStats::new(now_us),
@@ -163,15 +169,17 @@ impl Pipeline {
         }
     }
 
-    /// What a heartbeat says of the session.
-    pub(crate) fn beat(&self) -> Option<SessionBeat> {
-        let Phase::Open(binding) = &self.phase else {
+    /// What a heartbeat says of the session, if it was heard of or has outcomes to acknowledge.
+    pub(crate) fn beat(&mut self, touched: bool) -> Option<SessionBeat> {
+        let Phase::Open(binding) = &mut self.phase else {
             return None;
         };
-        Some(SessionBeat {
+        let untold = std::mem::take(&mut binding.untold_outcomes);
+        (touched || untold).then_some(SessionBeat {
             session: binding.session,
             attachment: binding.attachment,
-            acknowledged: binding.acknowledged,
+            // Filled in on the way.
+            acknowledged: WriteSeq(0),
         })
     }
 
@@ -254,7 +262,7 @@ impl Pipeline {
             return;
         }
         let timeout_ms = cx.options.negotiate_timeout(request.timeout_ms);
-        let token = Token(self.connection.0);
+        let token = self.next_token();
         let session = SessionId(request.session_id);
         cx.requests.push(match request.session_id {
             0 => LinkRequest::Command {
@@ -297,10 +305,13 @@ impl Pipeline {
             nonce: cx.options.nonce(self.connection),
             timeout_ms: cx.options.negotiate_timeout(request.timeout_ms),
         };
-        cx.requests.push(LinkRequest::Command {
-            token: Token(self.connection.0),
-            command,
-        });
+        let token = self.next_token();
+        cx.requests.push(LinkRequest::Command { token, command });
+    }
+
+    fn next_token(&mut self) -> Token {
+        self.last_token = Token(self.last_token.0 + 1);
+        self.last_token
     }
 
     pub(crate) fn on_granted(
@@ -324,8 +335,7 @@ impl Pipeline {
                     session: grant.session,
                     attachment: grant.attachment,
                     timeout_ms: grant.timeout_ms,
-                    last_seq: WriteSeq(0),
-                    acknowledged: WriteSeq(0),
+                    untold_outcomes: false,
                 });
                 self.stats.sent += 1;
                 cx.stats.packets_sent.fetch_add(1, Relaxed);
@@ -342,14 +352,14 @@ impl Pipeline {
 
     // ---- what the link delivers
 
-    pub(crate) fn on_written(&mut self, cx: &mut Context<'_>, arrived: WriteOutcome) {
+    pub(crate) fn on_written(&mut self, cx: &mut Context<'_>, token: Token, arrived: WriteOutcome) {
         let Phase::Open(binding) = &mut self.phase else {
             return;
         };
         if arrived.session != binding.session {
             return;
         }
-        binding.acknowledged = arrived.seq;
+        binding.untold_outcomes = true;
         match &arrived.result {
             Err(WriteRefusal::SessionExpired | WriteRefusal::SessionMoved) => {
                 return self.close(cx.load);
@@ -360,20 +370,49 @@ impl Pipeline {
             }
             Ok(outcome) => note_foreign_ephemerals(cx.stats, arrived.session, outcome),
         }
-        let waiting = self
-            .queue
-            .iter_mut()
-            .find_map(|pending| match &mut pending.step {
-                Step::Write {
-                    outcome: outcome @ None,
-                    ..
-                } => Some(outcome),
-                _ => None,
-            });
-        if let Some(outcome) = waiting {
+        if let Some(Step::Write { outcome, .. }) = self.write_of(token) {
             *outcome = Some(arrived);
         }
         self.pump(cx);
+    }
+
+    /// The write that was sent under this token.
+    fn write_of(&mut self, token: Token) -> Option<&mut Step> {
+        let is_it =
+            |step: &&mut Step| matches!(step, Step::Write { token: of, .. } if *of == token);
+        self.queue
+            .iter_mut()
+            .map(|pending| &mut pending.step)
+            .find(is_it)
+    }
+
+    /// The shard has not executed something. A write is told so; nothing else can go on without.
+    pub(crate) fn on_refused(&mut self, cx: &mut Context<'_>, token: Token, refusal: Refusal) {
+        match self.write_of(token) {
+            Some(step) => {
+                *step = Step::Ready(match refusal {
+                    Refusal::TooLarge => Ready::TOO_LARGE,
+                    Refusal::NoSpace => Ready::NO_SPACE,
+                });
+                self.pump(cx);
+            }
+            None => {
+                tracing::warn!(connection = %self.connection, %refusal, "closing a connection whose request was refused");
+                self.close(cx.load);
+            }
+        }
+    }
+
+    /// The link has ended and is back: changes come without the outcomes that belonged to them.
+    pub(crate) fn on_link_back(&mut self, load: &Load) {
+        let is_write =
+            |pending: &Pending| matches!(pending.step, Step::Write { .. } | Step::Close { .. });
+        let is_read =
+            |pending: &Pending| matches!(&pending.step, Step::Read(read) if !read.blocking);
+        let first_read = self.queue.iter().position(is_read);
+        if first_read.is_some_and(|at| self.queue.iter().skip(at).any(is_write)) {
+            self.abandon(load);
+        }
     }
 
     pub(crate) fn on_session_closed(&mut self, cx: &mut Context<'_>, arrived: CloseOutcome) {
@@ -450,6 +489,9 @@ impl Pipeline {
     /// Answers whatever is answerable now, in order, and looks at what was held back. Stalls when
     /// what may wait would be more than the client takes.
     pub(crate) fn pump(&mut self, cx: &mut Context<'_>) {
+        if cx.is_reconciling {
+            return;
+        }
         self.set_stalled(cx.load, false);
         loop {
             while self.answer_first(cx) {
@@ -490,6 +532,7 @@ impl Pipeline {
             Step::Write {
                 shape,
                 outcome: Some(outcome),
+                ..
             } => {
                 if let Ok(result) = &outcome.result {
                     writes::reply_outcome(

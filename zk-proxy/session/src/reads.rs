@@ -298,7 +298,11 @@ impl<'a> Reader<'a> {
         if let Some(head) = head {
             self.require(head, Permission::Read)?;
         }
-        self.watch(path, watch, Kinds::DATA);
+        let kinds = match head {
+            Some(_) => Kinds::DATA,
+            None => Kinds::DATA.with(Kinds::ABSENT),
+        };
+        self.watch(path, watch, kinds);
         head.ok_or(Failed(ErrorCode::NO_NODE))
     }
 
@@ -460,7 +464,7 @@ impl<'a> Reader<'a> {
     fn find_watch(&self, path: Option<&str>, kind: i32) -> Result<Kinds, ReadError> {
         let kinds = match kind {
             1 => Kinds::CHILD,
-            2 => Kinds::DATA,
+            2 => Kinds::DATA.with(Kinds::ABSENT),
             3 => Kinds::ANY,
             4 => Kinds::PERSISTENT,
             5 => Kinds::RECURSIVE,
@@ -497,7 +501,7 @@ impl<'a> Reader<'a> {
         for path in required_list(lists.exist)? {
             let path = required(path)?;
             let event = self.known(path).map(|_| EventType::NodeCreated);
-            self.event_or_watch(path, event, Kinds::DATA, out);
+            self.event_or_watch(path, event, Kinds::DATA.with(Kinds::ABSENT), out);
         }
         for path in required_list(lists.child)? {
             let path = required(path)?;

@@ -26,7 +26,9 @@ impl Kinds {
     pub const PERSISTENT: Self = Self(4);
     /// Stays; data events of the znode and everything below it.
     pub const RECURSIVE: Self = Self(8);
-    pub const ANY: Self = Self(15);
+    /// With [`Self::DATA`]: set while there was no such znode, by exists.
+    pub const ABSENT: Self = Self(16);
+    pub const ANY: Self = Self(31);
 
     pub fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -34,6 +36,10 @@ impl Kinds {
 
     pub fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
+    }
+
+    pub fn only(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 
     pub fn intersects(self, other: Self) -> bool {
@@ -111,9 +117,10 @@ impl WatchTable {
     /// Who hears of an event of the znode at `path`: each connection once, however many of its
     /// watches match.
     pub(crate) fn fire_node(&self, path: &str, event: NodeEvent, fired: &mut Vec<Fired>) {
+        let data = Kinds::DATA.with(Kinds::ABSENT);
         let one_shot = match event {
-            NodeEvent::Deleted => Kinds::DATA.with(Kinds::CHILD),
-            NodeEvent::Created | NodeEvent::DataChanged => Kinds::DATA,
+            NodeEvent::Deleted => data.with(Kinds::CHILD),
+            NodeEvent::Created | NodeEvent::DataChanged => data,
         };
         let lasting = Kinds::PERSISTENT.with(Kinds::RECURSIVE);
         self.fire(path, one_shot, lasting, fired);
@@ -130,6 +137,30 @@ impl WatchTable {
     /// Who hears that the children of the znode at `path` changed.
     pub(crate) fn fire_children(&self, path: &str, fired: &mut Vec<Fired>) {
         self.fire(path, Kinds::CHILD, Kinds::PERSISTENT, fired);
+    }
+
+    /// Fires those one-shot watches on `path` that `due` picks of each connection's.
+    pub(crate) fn fire_due(
+        &self,
+        path: &str,
+        due: impl Fn(Kinds) -> Kinds,
+        fired: &mut Vec<Fired>,
+    ) {
+        if let Some(mut watchers) = self.by_path.get_mut(path) {
+            watchers.retain(|&connection, have| {
+                let consumed = due(*have);
+                if !consumed.is_none() {
+                    fired.push(Fired {
+                        connection,
+                        consumed,
+                    });
+                    *have = have.without(consumed);
+                }
+                !have.is_none()
+            });
+        }
+        self.by_path
+            .remove_if(path, |_, watchers| watchers.is_empty());
     }
 
     fn fire(&self, path: &str, one_shot: Kinds, lasting: Kinds, fired: &mut Vec<Fired>) {

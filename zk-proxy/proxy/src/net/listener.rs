@@ -48,7 +48,7 @@ pub struct Proxy {
 
 impl Proxy {
     /// Opens the link to the shard of the tree and starts to serve clients. Must run in a tokio runtime.
-    pub async fn start(options: ProxyOptions, shard: &dyn Shard) -> Result<Self, StartError> {
+    pub fn start(options: ProxyOptions, shard: Arc<dyn Shard>) -> Result<Self, StartError> {
         let listen_error = |error| StartError::Listen {
             address: options.client_address,
             error,
@@ -218,8 +218,6 @@ async fn heartbeat(service: Arc<Service>, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        if let Err(reason) = service.front_end.send_heartbeat() {
-            tracing::warn!(%reason, "cannot send heartbeats to the shard");
-        }
+        service.tick();
     }
 }

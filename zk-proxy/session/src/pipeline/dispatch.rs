@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 
 use bytes::Bytes;
-use oxkeeper_link::{Request as LinkRequest, Token};
-use oxkeeper_model::{Answer, ClientCommand, Identities, Query, SessionId, SessionWrite};
+use oxkeeper_link::Request as LinkRequest;
+use oxkeeper_model::{Answer, ClientCommand, Identities, Query, SessionId, SessionWrite, WriteSeq};
 use oxkeeper_wire::{
     DecodeError, ErrorCode, OpCode, Request, RequestHeader, decode_body, decode_header, reply,
 };
@@ -41,7 +41,9 @@ impl Pipeline {
             bytes: frame.len(),
         };
         let held = Held { arrival, body };
-        if !matches!(self.phase, Phase::Open(_)) || self.blockers > 0 || !self.held.is_empty() {
+        let is_free =
+            matches!(self.phase, Phase::Open(_)) && self.blockers == 0 && !cx.is_reconciling;
+        if !is_free || !self.held.is_empty() {
             self.held.push_back(held);
         } else {
             self.dispatch(cx, held);
@@ -124,7 +126,7 @@ impl Pipeline {
     }
 
     fn dispatch_write(&mut self, cx: &mut Context<'_>, mut arrival: Arrival, write: Translated) {
-        let Phase::Open(binding) = &mut self.phase else {
+        let Phase::Open(binding) = &self.phase else {
             return;
         };
         let Translated { ops, shape, bytes } = write;
@@ -134,24 +136,25 @@ impl Pipeline {
             self.pending_bytes += more;
             cx.load.received(0, more);
         }
-        let follows = binding.last_seq;
-        binding.last_seq = follows.next();
         let write = SessionWrite {
             session: binding.session,
             attachment: binding.attachment,
-            seq: binding.last_seq,
-            follows,
-            acknowledged: binding.acknowledged,
+            // Numbers are given on the way.
+            seq: WriteSeq(0),
+            follows: WriteSeq(0),
+            acknowledged: WriteSeq(0),
             identities: Identities::clone(&self.identities),
             ops,
         };
+        let token = self.next_token();
         cx.requests.push(LinkRequest::Command {
-            token: Token(self.connection.0),
+            token,
             command: ClientCommand::Write(write),
         });
         self.push(
             arrival,
             Step::Write {
+                token,
                 shape,
                 outcome: None,
             },
@@ -159,21 +162,17 @@ impl Pipeline {
     }
 
     fn dispatch_close(&mut self, cx: &mut Context<'_>, arrival: Arrival) {
-        let Phase::Open(binding) = &mut self.phase else {
+        let Phase::Open(binding) = &self.phase else {
             return;
         };
-        let follows = binding.last_seq;
-        binding.last_seq = follows.next();
         let command = ClientCommand::CloseSession {
             session: binding.session,
             attachment: binding.attachment,
-            seq: binding.last_seq,
-            follows,
+            seq: WriteSeq(0),
+            follows: WriteSeq(0),
         };
-        cx.requests.push(LinkRequest::Command {
-            token: Token(self.connection.0),
-            command,
-        });
+        let token = self.next_token();
+        cx.requests.push(LinkRequest::Command { token, command });
         // Nothing that was sent behind a close is answered, so nothing behind it is looked at.
         self.blockers += 1;
         self.push(arrival, Step::Close { outcome: None });
@@ -242,11 +241,9 @@ impl Pipeline {
         reader.execute(xid, request, &mut self.outbox.bytes)
     }
 
-    pub(super) fn ask(&self, cx: &mut Context<'_>, query: Query) {
-        cx.requests.push(LinkRequest::Query {
-            token: Token(self.connection.0),
-            query,
-        });
+    pub(super) fn ask(&mut self, cx: &mut Context<'_>, query: Query) {
+        let token = self.next_token();
+        cx.requests.push(LinkRequest::Query { token, query });
     }
 
     fn ready(&mut self, cx: &mut Context<'_>, arrival: Arrival, ready: Ready) {

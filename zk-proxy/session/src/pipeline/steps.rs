@@ -1,6 +1,7 @@
 //! What a connection's requests wait for, one by one.
 
 use bytes::Bytes;
+use oxkeeper_link::Token;
 use oxkeeper_model::{Answer, CloseOutcome, Identities, Query, WriteOutcome};
 use oxkeeper_wire::{ErrorCode, RequestHeader};
 
@@ -36,6 +37,7 @@ pub(super) struct Pending {
 pub(super) enum Step {
     /// With the shard until `outcome` is there.
     Write {
+        token: Token,
         shape: Shape,
         outcome: Option<WriteOutcome>,
     },
@@ -108,6 +110,11 @@ impl Ready {
     };
     pub(super) const TOO_LARGE: Self = Self {
         code: ErrorCode::BAD_ARGUMENTS,
+        ..Self::PING
+    };
+    /// Not executed: the shard's disk is full.
+    pub(super) const NO_SPACE: Self = Self {
+        code: ErrorCode::THROTTLED_OP,
         ..Self::PING
     };
     pub(super) const UNKNOWN_OPERATION: Self = Self {

@@ -70,6 +70,7 @@ impl Bench {
             stats: &self.stats,
             requests: &mut self.sent,
             now_us: 0,
+            is_reconciling: false,
         };
         step(&mut self.pipeline, &mut cx);
     }
@@ -113,7 +114,20 @@ impl Bench {
             revision,
             result,
         };
-        self.step(|pipeline, cx| pipeline.on_written(cx, outcome));
+        let is_write = |request: &&LinkRequest| {
+            matches!(
+                request,
+                LinkRequest::Command {
+                    command: ClientCommand::Write(_),
+                    ..
+                }
+            )
+        };
+        let sent = self.sent.iter().filter(is_write).nth(seq as usize - 1);
+        let Some(&LinkRequest::Command { token, .. }) = sent else {
+            panic!("write {seq} was not sent");
+        };
+        self.step(|pipeline, cx| pipeline.on_written(cx, token, outcome));
     }
 
     /// The shard applies a set and says so.
@@ -201,7 +215,7 @@ fn a_read_that_must_ask_holds_back_everything_behind_it() {
         with_values: true,
     };
     let asked = LinkRequest::Query {
-        token: Token(1),
+        token: Token(2),
         query: query.clone(),
     };
     assert_eq!(bench.sent, [asked]);
@@ -227,24 +241,35 @@ fn a_read_that_must_ask_holds_back_everything_behind_it() {
 }
 
 #[test]
-fn writes_are_numbered_without_gaps_and_acknowledge_what_arrived() {
+fn a_write_that_is_refused_is_answered_in_its_turn_and_those_behind_it_go_on() {
     let mut bench = Bench::new();
+    bench.apply_set("/a", b"0");
     bench.request(1, &set("/a", b"1"));
     bench.request(2, &set("/a", b"2"));
+    bench.request(3, &get("/a"));
+    bench.request(4, &set("/a", b"3"));
+    bench.step(|pipeline, cx| pipeline.on_refused(cx, Token(3), Refusal::NoSpace));
+    assert!(bench.replies().is_empty(), "its turn has not come");
     bench.set_done(1, "/a", b"1");
-    bench.request(3, &set("/a", b"3"));
-    let numbers: Vec<_> = bench
-        .sent
-        .iter()
-        .map(|request| match request {
-            LinkRequest::Command {
-                command: ClientCommand::Write(write),
-                ..
-            } => (write.seq.0, write.acknowledged.0),
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    assert_eq!(numbers, [(1, 0), (2, 0), (3, 1)]);
+    let replies = bench.replies();
+    let codes: Vec<_> = replies.iter().map(|reply| (reply.0, reply.2)).collect();
+    let ok = ErrorCode::OK;
+    assert_eq!(codes, [(1, ok), (2, ErrorCode::THROTTLED_OP), (3, ok)]);
+    assert_eq!(replies[2].3, Some(b"1".to_vec()));
+    bench.step(|pipeline, cx| pipeline.on_refused(cx, Token(4), Refusal::TooLarge));
+    assert_eq!(bench.replies()[0].2, ErrorCode::BAD_ARGUMENTS);
+    assert!(!bench.pipeline.is_closing());
+}
+
+#[test]
+fn a_beat_is_due_when_outcomes_arrived_that_nobody_was_told_of() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.pipeline.beat(false), None);
+    assert!(bench.pipeline.beat(true).is_some());
+    bench.request(1, &set("/a", b"1"));
+    bench.set_done(1, "/a", b"1");
+    assert!(bench.pipeline.beat(false).is_some());
+    assert_eq!(bench.pipeline.beat(false), None);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A map as shard, behind a link. It remembers every value that a path ever had.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -17,11 +18,17 @@ use super::Rng;
 type Record = (SharedHead, Option<Bytes>);
 
 #[derive(Default)]
-struct Sent(Mutex<VecDeque<Request>>);
+struct Sent {
+    requests: Mutex<VecDeque<Request>>,
+    busy: AtomicBool,
+}
 
 impl Link for Sent {
     fn send(&self, requests: &mut Vec<Request>) -> Result<(), LinkError> {
-        self.0.lock().unwrap().extend(requests.drain(..));
+        if self.busy.load(Relaxed) {
+            return Err(LinkError::Busy);
+        }
+        self.requests.lock().unwrap().extend(requests.drain(..));
         Ok(())
     }
 }
@@ -46,12 +53,40 @@ impl MapShard {
         Arc::clone(&self.sent) as Arc<dyn Link>
     }
 
+    pub(crate) fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// What a broken link carried is lost.
+    pub(crate) fn forget_sent(&mut self) {
+        self.sent.requests.lock().unwrap().clear();
+        self.queries.clear();
+    }
+
+    pub(crate) fn set_busy(&self, busy: bool) {
+        self.sent.busy.store(busy, Relaxed);
+    }
+
+    /// The session that was opened last is not there any more.
+    pub(crate) fn end_last_session(&mut self) {
+        self.sessions -= 1;
+    }
+
+    /// Somebody else changes something.
+    pub(crate) fn change_unheard(&mut self, op: TreeOp) {
+        self.revision = self.revision.next();
+        let mut changes = Vec::new();
+        self.op(op, &mut changes).expect("it can be done");
+        self.revision = Revision(self.revision.0 - 1);
+        self.change(changes, &mut Vec::new());
+    }
+
     /// Works off some of what was sent. Queries may be answered after what was sent behind them.
     pub(crate) fn step(&mut self, rng: &mut Rng) -> Vec<Event> {
         let mut events = Vec::new();
         let count = rng.below(20) + 1;
         for _ in 0..count {
-            let request = self.sent.0.lock().unwrap().pop_front();
+            let request = self.sent.requests.lock().unwrap().pop_front();
             match request {
                 Some(Request::Command { token, command }) => {
                     self.command(token, command, &mut events);
@@ -65,7 +100,7 @@ impl MapShard {
             let answered = rng.below(4) as usize + 1;
             for (token, query) in self.queries.drain(..answered.min(self.queries.len())) {
                 self.queries_answered += 1;
-                let answer = answer(&self.records, &query);
+                let answer = answer(&self.records, self.sessions, &query);
                 events.push(Event::Answered {
                     token,
                     query,
@@ -249,9 +284,14 @@ fn root() -> SharedHead {
     oxkeeper_session::tree_seed()[0].record.head.clone().into()
 }
 
-fn answer(records: &BTreeMap<Path, Record>, query: &Query) -> Answer {
+fn answer(records: &BTreeMap<Path, Record>, sessions: i64, query: &Query) -> Answer {
     let head_of = |path: &str| match path {
-        "/" => Some(root()),
+        "/" => {
+            let mut head = (*root()).clone();
+            let created = records.values().map(|(head, _)| head.created_revision);
+            head.children.last_change = created.max().unwrap_or_default();
+            Some(SharedHead::from(head))
+        }
         path => records.get(path).map(|(head, _)| head.clone()),
     };
     match query {
@@ -274,9 +314,17 @@ fn answer(records: &BTreeMap<Path, Record>, query: &Query) -> Answer {
             }
         })),
         Query::Barrier => Answer::Barrier,
-        Query::Batch { queries, .. } => {
-            Answer::Batch(queries.iter().map(|query| answer(records, query)).collect())
-        }
+        Query::Sessions => Answer::Sessions(
+            (1..=sessions)
+                .map(|id| (SessionId(id), 10_000, 0))
+                .collect(),
+        ),
+        Query::Batch { queries, .. } => Answer::Batch(
+            queries
+                .iter()
+                .map(|query| answer(records, sessions, query))
+                .collect(),
+        ),
         other => panic!("{other:?} is not asked for"),
     }
 }

@@ -7,7 +7,7 @@ pub(crate) mod shard;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use oxkeeper_link::{Event, Opened};
+use oxkeeper_link::{Event, LinkError, Opened};
 use oxkeeper_model::{Now, Position};
 use oxkeeper_session::{Consumer, FrontEnd, SessionOptions};
 
@@ -53,7 +53,7 @@ impl World {
         let front_end = Arc::new(FrontEnd::new(options));
         let shard = MapShard::default();
         let link = shard.link();
-        front_end.open_link(|| Ok(link)).expect("once");
+        front_end.open_link(|| Ok(link)).expect("it opens");
         let mut consumer = Consumer::new(Arc::clone(&front_end));
         let opened = Event::Opened(Opened {
             position: Position::default(),
@@ -75,6 +75,36 @@ impl World {
         self.clients
             .push(Client::connect(&self.front_end, self.now));
         self.clients.len() - 1
+    }
+
+    /// The link ends. What the shard does from now on is not heard of.
+    pub(crate) fn break_link(&mut self) {
+        self.consumer.closed(LinkError::Closed);
+        self.shard.forget_sent();
+    }
+
+    /// Another link; whether it continues where the last one ended is for the caller to know.
+    pub(crate) fn open_link(&mut self, resumed: bool) {
+        assert!(self.front_end.wants_link().is_some());
+        let link = self.shard.link();
+        self.front_end.open_link(|| Ok(link)).expect("it opens");
+        let opened = Event::Opened(Opened {
+            position: Position {
+                revision: self.shard.revision(),
+                ..Position::default()
+            },
+            resumed,
+        });
+        self.consumer.deliver(&mut vec![opened], self.now);
+    }
+
+    /// Time passes.
+    pub(crate) fn wait_us(&mut self, us: u64) {
+        self.now.monotonic_us += us;
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        self.now
     }
 
     /// One thing that can happen happens. False if nothing can.

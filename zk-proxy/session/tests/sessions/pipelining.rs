@@ -1,8 +1,6 @@
 //! Order: random pipelined requests of several sessions over a map as shard. Every reply is checked against what the map
 //! held at its zxid, and every read has to lie between the writes of its own session that it stood between.
 
-mod world;
-
 use oxkeeper_session::SessionOptions;
 use oxkeeper_session::limits::{
     CONNECTION_BYTES_MAX, CONNECTION_REQUESTS_MAX, OUTSTANDING_REQUESTS_MAX, UNSENT_TOTAL_BYTES_MAX,
@@ -14,7 +12,7 @@ use oxkeeper_wire::{
 };
 use proptest::prelude::*;
 
-use world::{Rng, World};
+use crate::world::{Rng, World};
 
 const PATHS: [&str; 6] = ["/a", "/b", "/c", "/d", "/e", "/f"];
 

@@ -8,7 +8,7 @@ use std::task::Wake;
 use bytes::{Buf, BytesMut};
 use oxkeeper_model::Now;
 use oxkeeper_session::{Endpoint, FrontEnd, Next};
-use oxkeeper_wire::client::encode_request;
+use oxkeeper_wire::client::{XID_NOTIFICATION, decode_reply, encode_request};
 use oxkeeper_wire::{ConnectRequest, Request};
 
 use super::{Rng, take_frames};
@@ -54,6 +54,8 @@ pub(crate) struct Client {
     sent: VecDeque<(i32, usize)>,
     last_xid: i32,
     connected: bool,
+    /// Kind and path, and how many replies came before.
+    pub(crate) events: Vec<(i32, String, usize)>,
     /// Frames with the tags of their requests.
     pub(crate) replies: Vec<(usize, BytesMut)>,
 }
@@ -87,6 +89,7 @@ impl Client {
             sent: VecDeque::new(),
             last_xid: 0,
             connected: false,
+            events: Vec::new(),
             replies: Vec::new(),
         }
     }
@@ -153,6 +156,13 @@ impl Client {
                 continue;
             }
             let xid = i32::from_be_bytes(*frame.first_chunk().expect("a header"));
+            if xid == XID_NOTIFICATION {
+                let reply = decode_reply(&frame).expect("a notification");
+                let event = reply.event().expect("an event");
+                let path = event.path.expect("a path").into_owned();
+                self.events.push((event.kind, path, self.replies.len()));
+                continue;
+            }
             let (expected, tag) = self.sent.pop_front().expect("something was asked");
             assert_eq!(xid, expected, "replies come in the order of the requests");
             self.replies.push((tag, frame));
