@@ -1,6 +1,7 @@
 //! Makes a plan from a seed. Knows nothing of servers; it only keeps in mind which slots
 //! should be connected, so that most steps make sense.
 
+use super::generate_bursts as bursts;
 use super::generate_ops as ops;
 use super::generate_values as values;
 use super::plan::{Broken, Call, Claim, Handshake, NewPassword, Plan, SLOTS, Step};
@@ -113,7 +114,12 @@ impl Generator {
 
     fn connected(&mut self, slot: usize) {
         match self.rng.below(1000) {
-            0..880 => self.batch(slot),
+            0..4 => {
+                let calls = bursts::burst(&mut self.rng);
+                self.steps.push(Step::Batch { slot, calls });
+            }
+            4..30 => self.between_writes(slot),
+            30..880 => self.batch(slot),
             880..920 => {
                 self.steps.push(Step::Drop { slot });
                 self.slots[slot] = Slot::Detached;
@@ -146,6 +152,18 @@ impl Generator {
             calls.push(ops::auth(&mut self.rng));
         }
         self.add_calls(&mut calls, len);
+        self.steps.push(Step::Batch { slot, calls });
+    }
+
+    /// Another session's value between this one's own writes.
+    fn between_writes(&mut self, slot: usize) {
+        let is_other = |other: &usize| *other != slot && self.slots[*other] == Slot::Connected;
+        let Some(other) = (0..SLOTS).find(is_other) else {
+            return self.batch(slot);
+        };
+        let (path, calls) = bursts::middle_value(&mut self.rng);
+        self.steps.push(Step::Batch { slot: other, calls });
+        let calls = bursts::sets_around_gets(&mut self.rng, &path);
         self.steps.push(Step::Batch { slot, calls });
     }
 
@@ -249,12 +267,34 @@ impl Generator {
 
 #[cfg(test)]
 mod tests {
+    use super::super::plan::{Call, Step};
     use super::plan;
+    use crate::proto::Request;
 
     #[test]
     fn a_seed_means_one_plan() {
         assert_eq!(plan(7, 500).steps, plan(7, 500).steps);
         assert_ne!(plan(7, 500).steps, plan(8, 500).steps);
         assert!(plan(7, 500).requests() >= 500);
+    }
+
+    #[test]
+    fn among_the_plans_are_bursts_beyond_every_limit_of_a_connection() {
+        let batches = (0..60).flat_map(|seed| plan(seed, 1000).steps);
+        let batches: Vec<_> = batches
+            .filter_map(|step| match step {
+                Step::Batch { calls, .. } => Some(calls),
+                _ => None,
+            })
+            .collect();
+        let bytes = |calls: &Vec<Call>| -> usize {
+            let of_call = |call: &Call| match call {
+                Call::Plain(Request::SetData { data, .. }) => data.as_ref().map_or(0, Vec::len),
+                _ => 0,
+            };
+            calls.iter().map(of_call).sum()
+        };
+        assert!(batches.iter().any(|calls| calls.len() > 1000));
+        assert!(batches.iter().any(|calls| bytes(calls) > 4 << 20));
     }
 }

@@ -15,6 +15,7 @@
 pub mod allowed;
 mod compare;
 pub mod generate;
+mod generate_bursts;
 mod generate_ops;
 mod generate_values;
 mod normal;
