@@ -85,14 +85,15 @@ impl Service {
 
     /// A query of the proxy's own.
     pub(crate) async fn query(&self, query: Query) -> Result<Answer, LinkError> {
-        if !self.front_end.is_serving() {
-            return Err(LinkError::Closed);
-        }
         let (sender, receiver) = oneshot::channel();
         {
             // An answer finds who waits for it, however soon it comes.
             let mut waiting = self.queries.0.lock();
-            waiting.insert(self.front_end.query(query).0, sender);
+            let token = self.front_end.query(query).0;
+            if !self.front_end.is_serving() {
+                return Err(LinkError::Closed);
+            }
+            waiting.insert(token, sender);
         }
         receiver.await.map_err(|_| LinkError::Closed)
     }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use oxkeeper_link::LinkError;
 use oxkeeper_model::Query;
 use thiserror::Error;
 
@@ -19,23 +18,14 @@ pub enum Unwell {
     Slow(Duration),
 }
 
-/// Pause before a full queue is tried again.
-const RETRY_PAUSE: Duration = Duration::from_millis(10);
-
-/// Has the shard answer a question, in its turn among those of clients. A full queue is no illness: it
-/// is asked again.
+/// Has the shard answer a question, in its turn among those of clients. A full queue is no illness: the
+/// question waits with those of clients, and is sent when there is room.
 pub(crate) async fn ask_shard(service: &Service, within: Duration) -> Result<(), Unwell> {
-    let asked = async {
-        loop {
-            match service.query(Query::Barrier).await {
-                Ok(_) => return Ok(()),
-                Err(LinkError::Busy) => tokio::time::sleep(RETRY_PAUSE).await,
-                Err(LinkError::Closed) => return Err(Unwell::NotServing),
-            }
-        }
-    };
-    let answered = tokio::time::timeout(within, asked).await;
-    answered.unwrap_or(Err(Unwell::Slow(within)))
+    match tokio::time::timeout(within, service.query(Query::Barrier)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) => Err(Unwell::NotServing),
+        Err(_) => Err(Unwell::Slow(within)),
+    }
 }
 
 #[cfg(test)]
@@ -44,7 +34,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-    use oxkeeper_link::{Event, Link, LinkSink, Opened, Request, Shard, Token};
+    use oxkeeper_link::{Event, Link, LinkError, LinkSink, Opened, Request, Shard, Token};
     use oxkeeper_model::{Answer, Position};
     use oxkeeper_session::SessionOptions;
     use parking_lot::Mutex;
@@ -73,21 +63,29 @@ mod tests {
                 self.busy.fetch_sub(1, Relaxed);
                 return Err(LinkError::Busy);
             }
-            requests.clear();
+            let tokens: Vec<_> = requests.drain(..).filter_map(token_of).collect();
             match self.then {
                 Then::IsGone => return Err(LinkError::Closed),
                 Then::IsSilent => {}
                 Then::Answers => {
                     let sink = Arc::clone(&self.sink);
-                    let answered = Event::Answered {
-                        token: Token(0),
+                    let answered = |token| Event::Answered {
+                        token,
                         query: Query::Barrier,
                         answer: Answer::Barrier,
                     };
-                    std::thread::spawn(move || sink.lock().deliver(&mut vec![answered]));
+                    let mut events = tokens.into_iter().map(answered).collect();
+                    std::thread::spawn(move || sink.lock().deliver(&mut events));
                 }
             }
             Ok(())
+        }
+    }
+
+    fn token_of(request: Request) -> Option<Token> {
+        match request {
+            Request::Command { token, .. } | Request::Query { token, .. } => Some(token),
+            Request::Heartbeat { .. } => None,
         }
     }
 
@@ -126,8 +124,18 @@ mod tests {
             node_samples: NodeSamples::default(),
             data_dir: "/data".into(),
         };
-        let service = Service::start(options, &FakeShard(busy, then)).expect("it opens");
-        ask_shard(&service, within).await
+        let shard = Arc::new(FakeShard(busy, then));
+        let service = Service::start(options, shard).expect("it opens");
+        let ticking = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                service.tick();
+            }
+        };
+        tokio::select! {
+            health = ask_shard(&service, within) => health,
+            () = ticking => unreachable!("it goes on"),
+        }
     }
 
     #[tokio::test]
