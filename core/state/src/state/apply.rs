@@ -350,7 +350,11 @@ impl<S: KeyValueStore> ShardState<S> {
             }
             // What was to be done is done: by a close that is sent again here, or by time.
             Admission::Refused(WriteRefusal::SessionExpired) => (current, None, Ok(())),
-            Admission::Refused(refusal) => (current, None, Err(refusal)),
+            Admission::Refused(refusal) => {
+                // It was made ready for a close that is none.
+                self.abandon_end(session);
+                (current, None, Err(refusal))
+            }
             // The number belongs to a write.
             Admission::Again(_) => {
                 let refusal = WriteRefusal::OutOfSequence { last: follows };

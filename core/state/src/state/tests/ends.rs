@@ -345,8 +345,12 @@ fn a_session_that_lives_on_loses_its_preparation() {
     ephemerals(&mut shard, &mut owner, 3);
     shard.state.prepare_end(owner.id(), 1).expect("prepared");
     assert_eq!(shard.state.preparations.len(), 1);
+    let mut moved = owner.clone();
     shard.attach(&mut owner);
     assert!(shard.state.preparations.is_empty());
+    shard.state.prepare_end(owner.id(), 1).expect("prepared");
+    let (closed, _) = shard.close(&mut moved);
+    assert!(closed.result.is_err() && shard.state.preparations.is_empty());
     assert_eq!(shard.names("/p").len(), 3);
 }
 
