@@ -24,11 +24,12 @@ impl Order {
     pub(super) fn runs(&mut self, rows: usize, compare: impl Fn(u32, u32) -> Ordering) -> [Run; 2] {
         let ordered = self.long.len() + self.recent.len();
         if ordered < rows {
+            let mut new: Vec<u32> = (ordered as u32..rows as u32).collect();
+            new.sort_by(|a, b| compare(*a, *b));
             let recent = Arc::make_mut(&mut self.recent);
-            recent.extend(ordered as u32..rows as u32);
-            recent.sort_by(|a, b| compare(*a, *b));
+            insert(recent, &mut new, &compare);
             if recent.len() > RECENT_MAX {
-                insert(Arc::make_mut(&mut self.long), recent, compare);
+                insert(Arc::make_mut(&mut self.long), recent, &compare);
                 recent.clear();
             }
         }
@@ -36,12 +37,11 @@ impl Order {
     }
 }
 
-/// Merges the second run into the first, from the back, with few comparisons: the second is
-/// usually the shorter.
-fn insert(long: &mut Vec<u32>, recent: &mut Vec<u32>, compare: impl Fn(u32, u32) -> Ordering) {
-    if long.is_empty() {
+/// Merges the second run into the first, from the back, with few comparisons if one is much
+/// shorter.
+fn insert(long: &mut Vec<u32>, recent: &mut Vec<u32>, compare: &impl Fn(u32, u32) -> Ordering) {
+    if long.len() < recent.len() {
         std::mem::swap(long, recent);
-        return;
     }
     let mut unmoved = long.len();
     long.resize(unmoved + recent.len(), 0);
