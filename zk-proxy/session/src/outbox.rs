@@ -58,6 +58,8 @@ pub(crate) struct Outbox {
     pub(crate) bytes: BytesMut,
     /// Bytes that the driver has taken and not sent yet, as of when it last looked.
     taken: usize,
+    /// What the driver's buffer takes, however much of it is sent.
+    taken_whole: usize,
     /// Bytes of requests that wait until the client reads.
     parked: usize,
     /// What of this connection is in `budget`.
@@ -82,6 +84,7 @@ impl Outbox {
         Self {
             bytes: BytesMut::new(),
             taken: 0,
+            taken_whole: 0,
             parked: 0,
             counted: 0,
             budget,
@@ -132,6 +135,7 @@ impl Outbox {
         }
         if output.is_empty() {
             *output = std::mem::take(&mut self.bytes);
+            self.taken_whole = output.capacity();
         }
         self.taken = output.len();
         self.count();
@@ -178,7 +182,7 @@ impl Outbox {
     }
 
     fn count(&mut self) {
-        let held = self.unsent() + self.parked;
+        let held = self.bytes.capacity() + self.taken_whole + self.parked;
         self.budget.change(self.counted, held);
         self.counted = held;
     }
@@ -187,6 +191,7 @@ impl Outbox {
     pub(crate) fn abandon(&mut self) {
         self.bytes = BytesMut::new();
         self.taken = 0;
+        self.taken_whole = 0;
         self.parked = 0;
         self.abandoned = true;
         self.wake();

@@ -349,3 +349,28 @@ fn those_who_do_not_read_hold_up_nobody_else() {
     let held = load.world.front_end.unsent_bytes();
     assert!(0 < held && held <= UNSENT_TOTAL_BYTES_MAX, "{held}");
 }
+
+/// As many as would hold far more than there is for them: some are closed, and the rest fits.
+#[test]
+fn what_is_held_for_clients_that_do_not_read_stays_within_its_budget() {
+    let mut load = Load::new(5, 201, 16 << 20);
+    let value = load.value(1_000_000);
+    load.send(0, Asked::Write, &create("/a", &value));
+    load.world.run();
+    for client in 1..=200 {
+        load.world.clients[client].reads = false;
+        for _ in 0..100 {
+            load.send(client, Asked::Get("/a"), &get("/a"));
+        }
+    }
+    while load.world.step() {
+        assert!(load.world.front_end.unsent_bytes() <= UNSENT_TOTAL_BYTES_MAX);
+    }
+    load.send(0, Asked::Get("/a"), &get("/a"));
+    load.world.run();
+    let is_closed = |client: &&crate::world::client::Client| client.is_closed();
+    let closed = load.world.clients.iter().filter(is_closed).count();
+    assert!(0 < closed && closed < 200, "{closed}");
+    assert!(!load.world.clients[0].is_closed());
+    assert_eq!(load.world.clients[0].unanswered(), 0);
+}
