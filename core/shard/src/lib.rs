@@ -19,7 +19,7 @@
 //!     shard.step(now, input, &mut outputs);
 //!     // when there is none left for now:
 //!     shard.step(now, Input::Turn { all_heard: true }, &mut outputs);
-//!     // then wait for inputs, at most until shard.next_wake(now)
+//!     // then wait for inputs, at most until shard.next_wake_us()
 //! }
 //! ```
 //!
@@ -30,7 +30,7 @@
 //!   operation has completed that makes it durable.
 //! - On a full disk clients' writes are answered [`oxkeeper_link::Event::Refused`], everything else
 //!   goes on, and writes are executed again when there is space.
-//! - Give requests only while [`Shard::has_room`]; they would wait in memory.
+//! - Give requests only while [`Shard::has_room`]: what is given nevertheless waits in memory.
 //! - Outputs of one step are in order for each link. What a step refused stands beside what came of it.
 //! - After [`Output::Ended`] every step does nothing.
 //!
