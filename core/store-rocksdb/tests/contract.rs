@@ -117,6 +117,37 @@ fn a_flush_that_fails_leaves_its_rows_to_the_next() {
     assert!(rows.len() == 201 && rows.iter().all(|(_, value)| value[7] == 2));
 }
 
+/// Names a folder on a file system of about 8 MB: for example a tmpfs.
+const SMALL_DISK: &str = "OXKEEPER_TEST_SMALL_DISK";
+
+#[test]
+#[ignore = "needs a small file system, whose folder the environment names"]
+fn a_full_disk_is_an_error_of_its_own_and_ends_with_the_space() {
+    let small = std::env::var(SMALL_DISK).expect("the folder of a small file system");
+    let directory = TempDir::new_in(small).expect("directory");
+    let ballast = directory.path().join("ballast");
+    let mut store = open(directory.path());
+    let fill = |bytes| std::fs::write(&ballast, vec![1; bytes]);
+    let mut megabytes = 64;
+    while megabytes > 0 && fill(megabytes << 20).is_err() {
+        megabytes -= 1;
+    }
+    let row = |at: u64| at.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+    let mut batch = WriteBatch::default();
+    (0..200_000).for_each(|at| batch.put(&row(at), &row(!at)));
+    store.write(&batch).expect("write");
+    for _ in 0..3 {
+        let error = store.flush().expect_err("no room");
+        assert_eq!(error.kind, StoreErrorKind::NoSpace, "{error}");
+        assert_eq!(get_vec(&store, &row(7)), Ok(Some(row(!7).to_vec())));
+    }
+    std::fs::remove_file(&ballast).expect("remove");
+    store.flush().expect("there is room");
+    drop(store);
+    let rows = contract::rows(&open(directory.path()), &KeyRange::all());
+    assert_eq!(rows.len(), 200_000);
+}
+
 fn table_files(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).expect("list");
     let paths = entries.map(|entry| entry.expect("list").path());
