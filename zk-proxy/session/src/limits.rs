@@ -40,6 +40,13 @@ pub(crate) const UNSENT_TOTAL_BYTES_LOW: usize = UNSENT_TOTAL_BYTES_MAX / 4 * 3;
 /// Largest reply to one read. More is refused.
 pub const REPLY_BYTES_MAX: usize = 64 << 20;
 
+/// What a record or a list of names that a request asks the shard for counts for, while the answer is not
+/// there.
+pub(crate) const ANSWER_GUESS_BYTES: usize = 64 << 10;
+
+/// The most that one request's answer counts for. So few large ones are under way at once.
+pub(crate) const ANSWER_GUESS_BYTES_MAX: usize = OUTSTANDING_BYTES_MAX / 4;
+
 /// Largest write as the shard gets it, identities and expanded access lists included. More is refused.
 pub const WRITE_BYTES_MAX: usize = ENTRY_BYTES_MAX - 2 * ENTRY_BYTES_TARGET;
 

@@ -49,10 +49,11 @@ use oxkeeper_model::{
     WriteSeq, permits,
 };
 use oxkeeper_wire::{
-    ConnectRequest, ConnectResponse, ErrorCode, EventType, OpCode, decode_body, notification, reply,
+    ConnectRequest, ConnectResponse, ErrorCode, EventType, OpCode, RequestHeader, decode_body,
+    notification, reply,
 };
 
-use self::steps::{Held, Pending, PendingRead, Ready, Step};
+use self::steps::{Arrival, Held, Pending, PendingRead, Ready, Step};
 use crate::connection::ConnectionId;
 use crate::limits::{
     CONNECTION_BYTES_MAX, CONNECTION_REQUESTS_MAX, REQUEST_OVERHEAD_BYTES, UNSENT_CLOSE_BYTES,
@@ -569,9 +570,7 @@ impl Pipeline {
                 }
                 true
             }
-            Step::Read(read) => {
-                self.answer_read(cx, first.arrival.header.xid, first.arrival.header.op, read)
-            }
+            Step::Read(read) => self.answer_read(cx, &mut first.arrival, read),
         };
         if done {
             self.answered(cx, &first.arrival);
@@ -584,10 +583,10 @@ impl Pipeline {
     fn answer_read(
         &mut self,
         cx: &mut Context<'_>,
-        xid: i32,
-        op: OpCode,
+        arrival: &mut Arrival,
         read: &mut PendingRead,
     ) -> bool {
+        let RequestHeader { xid, op } = arrival.header;
         if read.asking {
             return false;
         }
@@ -612,7 +611,7 @@ impl Pipeline {
                 self.expected_bytes -= std::mem::take(&mut read.expected_bytes);
                 read.blocking = true;
                 read.asking = true;
-                self.ask(cx, query);
+                self.ask(cx, arrival, query);
                 false
             }
         }

@@ -12,7 +12,9 @@ use oxkeeper_wire::{
 use super::steps::{Arrival, Held, Pending, PendingRead, Ready, Step};
 use super::{Context, Phase, Pipeline};
 use crate::auth;
-use crate::limits::{UNSENT_PAUSE_BYTES, WRITE_GROWTH_FREE_BYTES};
+use crate::limits::{
+    ANSWER_GUESS_BYTES, ANSWER_GUESS_BYTES_MAX, UNSENT_PAUSE_BYTES, WRITE_GROWTH_FREE_BYTES,
+};
 use crate::reads::Reader;
 use crate::translate::zxid;
 use crate::view::{Part, Pin, View};
@@ -181,7 +183,7 @@ impl Pipeline {
     fn dispatch_read(
         &mut self,
         cx: &mut Context<'_>,
-        arrival: Arrival,
+        mut arrival: Arrival,
         request: &Request<'_>,
         body: &Bytes,
     ) {
@@ -192,7 +194,7 @@ impl Pipeline {
                 Ok(_) => return self.answered(cx, &arrival),
                 Err(query) => {
                     asking = true;
-                    self.ask(cx, query);
+                    self.ask(cx, &mut arrival, query);
                 }
             }
         }
@@ -241,7 +243,12 @@ impl Pipeline {
         reader.execute(xid, request, &mut self.outbox.bytes)
     }
 
-    pub(super) fn ask(&mut self, cx: &mut Context<'_>, query: Query) {
+    /// Asks the shard. What its answer may take counts for the request until that is answered.
+    pub(super) fn ask(&mut self, cx: &mut Context<'_>, arrival: &mut Arrival, query: Query) {
+        let bytes = answer_bytes(&query);
+        arrival.bytes += bytes;
+        self.pending_bytes += bytes;
+        cx.load.received(0, bytes);
         let token = self.next_token();
         cx.requests.push(LinkRequest::Query { token, query });
     }
@@ -282,6 +289,19 @@ impl Pipeline {
         let bytes = self.outbox.len() - self.reply_start;
         cx.stats.answered(arrival.header.op, latency_us, bytes);
     }
+}
+
+/// A guess at what the answer to a query may take; nothing for the small ones that most are.
+fn answer_bytes(query: &Query) -> usize {
+    let Query::Batch { queries, .. } = query else {
+        return 0;
+    };
+    let found = |query: &Query| match query {
+        Query::Records { paths, .. } => paths.len(),
+        _ => 1,
+    };
+    let found: usize = queries.iter().map(found).sum();
+    (found * ANSWER_GUESS_BYTES).min(ANSWER_GUESS_BYTES_MAX)
 }
 
 /// Has the view keep what a read needs; `None` if it is not there, or not only there.
