@@ -67,41 +67,95 @@ fn grants(entry: &AclEntry, identity: &Identity) -> bool {
     entry.id == identity.id
 }
 
-/// The id of an entry of scheme `ip`: an IPv4 address with an optional `/bits`. Numbers are read as
-/// ZooKeeper reads them, with leading zeros and signs; it knows no IPv6.
+/// The id of an entry of scheme `ip`: an address with an optional `/bits`. Numbers are read as ZooKeeper
+/// reads them, with leading zeros and signs; an IPv6 address has no IPv4 one in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressRange {
     /// With the host bits cleared.
-    network: u32,
-    mask: u32,
+    network: Address,
+    mask: u128,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Address {
+    V4(u32),
+    V6(u128),
 }
 
 impl AddressRange {
     /// `None` if it is not one.
     pub fn parse(id: &str) -> Option<Self> {
         let (address, bits) = match id.split_once('/') {
-            Some((address, bits)) => (address, number(bits, 32)?),
-            None => (id, 32),
+            Some((address, bits)) => (Address::parse(address)?, Some(bits)),
+            None => (Address::parse(id)?, None),
         };
-        let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
+        let most = match address {
+            Address::V4(_) => 32,
+            Address::V6(_) => 128,
+        };
+        let bits = bits.map_or(Some(most), |bits| number(bits, i64::from(most)))?;
+        let mask = u128::MAX.checked_shl(most - bits).unwrap_or(0);
         Some(Self {
-            network: parse_address(address)? & mask,
+            network: address.masked(mask),
             mask,
         })
     }
 
     pub fn contains(self, address: &str) -> bool {
-        parse_address(address).is_some_and(|address| address & self.mask == self.network)
+        Address::parse(address).is_some_and(|address| address.masked(self.mask) == self.network)
     }
 }
 
-fn parse_address(text: &str) -> Option<u32> {
+impl Address {
+    fn parse(text: &str) -> Option<Self> {
+        match text.contains(':') {
+            true => parse_v6(text).map(Self::V6),
+            false => parse_v4(text).map(Self::V4),
+        }
+    }
+
+    fn masked(self, mask: u128) -> Self {
+        match self {
+            Self::V4(address) => Self::V4(address & mask as u32),
+            Self::V6(address) => Self::V6(address & mask),
+        }
+    }
+}
+
+fn parse_v4(text: &str) -> Option<u32> {
     let mut parts = text.split('.');
     let mut address = 0;
     for _ in 0..4 {
         address = address << 8 | number(parts.next()?, 255)?;
     }
     parts.next().is_none().then_some(address)
+}
+
+/// Eight groups, or fewer around one `::`.
+fn parse_v6(text: &str) -> Option<u128> {
+    let groups = |text: &str| -> Option<Vec<u16>> {
+        match text {
+            "" => Some(Vec::new()),
+            text => text.split(':').map(group).collect(),
+        }
+    };
+    let (head, tail) = match text.split_once("::") {
+        Some((head, tail)) => (groups(head)?, groups(tail)?),
+        None => (groups(text).filter(|groups| groups.len() == 8)?, Vec::new()),
+    };
+    let zeros = 8_usize.checked_sub(head.len() + tail.len())?;
+    if zeros == 0 && text.contains("::") {
+        return None;
+    }
+    let zeros = std::iter::repeat_n(0, zeros);
+    let all = head.into_iter().chain(zeros).chain(tail);
+    Some(all.fold(0, |address, group| address << 16 | u128::from(group)))
+}
+
+/// Up to four hexadecimal digits, or fewer with a sign, of which ZooKeeper takes the low bits.
+fn group(text: &str) -> Option<u16> {
+    let number = i32::from_str_radix(text, 16).ok()?;
+    (text.len() <= 4).then_some(number as u16)
 }
 
 /// A number from 0 to `most`, as Java's `Integer.parseInt` reads it.
@@ -174,6 +228,13 @@ mod tests {
         assert_eq!(contains("10.1.2.3/31", "10.1.2.2"), Some(true));
         assert_eq!(contains("10.1.2.3/31", "10.1.2.4"), Some(false));
         assert_eq!(contains("10.0.0.0/0", "::1"), Some(false));
+        assert_eq!(contains("::/0", "10.1.2.3"), Some(false));
+        assert_eq!(contains("::", "::"), Some(true));
+        assert_eq!(contains("2001:DB8::/32", "2001:db8::5"), Some(true));
+        assert_eq!(contains("2001:db8::/32", "2001:db9::5"), Some(false));
+        assert_eq!(contains("1:2:3:4:5:6:7::", "1:2:3:4:5:6:7:0"), Some(true));
+        assert_eq!(contains("+1::2/+128", "1::2"), Some(true));
+        assert_eq!(contains("-1::", "ffff::"), Some(true));
         for invalid in [
             "",
             "10",
@@ -183,8 +244,19 @@ mod tests {
             "1.2.3.256",
             "1.2.3.-1",
             "1.2.3.",
-            "::1",
-            "::/0",
+            ":::",
+            "1::2::3",
+            "g::1",
+            "[::1]",
+            "1:2:3",
+            "1:2:3:4:5:6:7:8:9",
+            "::1%lo",
+            "00001::1",
+            "1:",
+            "::1.2.3.4",
+            "::1/",
+            "::1/129",
+            "::1/-1",
             "::ffff:1.2.3.4",
             "1.2.3.4/",
             "1.2.3.4/33",
