@@ -234,11 +234,13 @@ const fn beside_busy(name: &'static str, title: &'static str, busy: u32) -> Load
 pub(super) const MEMORY: &str = "memory";
 pub(super) const DISK: &str = "disk";
 pub(super) const RESTART: &str = "restart";
+/// The end of a session with very many znodes.
+pub(super) const SESSION_END: &str = "session-end";
 
 /// Names that `--cases` knows.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     let loads = LOAD_CASES.iter().map(|case| case.name);
-    loads.chain([MEMORY, DISK, RESTART])
+    loads.chain([SESSION_END, MEMORY, DISK, RESTART])
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod populated;
 mod process;
 mod report;
 mod server;
+mod session_end;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -273,6 +274,9 @@ impl Bench {
             .any(|case| self.is_selected(case))
         {
             outcome.take("memory, disk, restart", populated::run(self));
+        }
+        if self.is_selected(cases::SESSION_END) {
+            outcome.take(cases::SESSION_END, session_end::run(self));
         }
         if self.options.large {
             let memory = |row: &&Row| row.case.starts_with(cases::MEMORY);

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::cases::{DISK, MEMORY, RESTART};
 use crate::load::Load;
 use crate::process::{disk_bytes, resident_bytes};
-use crate::report::{Aim, Figures, Row, Unit, grouped};
+use crate::report::{Aim, Row, Unit, grouped};
 use crate::server::{Server, Side};
 use crate::{Bench, progress};
 
@@ -135,20 +135,13 @@ fn title(what: &str, znodes: u64) -> String {
     format!("{what}, {} znodes of 100 B", grouped(znodes as f64))
 }
 
-fn put(figures: &mut Figures, side: Side, figure: f64) {
-    match side {
-        Side::Oxkeeper => figures.oxkeeper.push(figure),
-        Side::Reference => figures.reference.push(figure),
-    }
-}
-
 fn memory_row(servers: &[Server], znodes: u64, measure: &str, aims: &[Aim]) -> Result<Row> {
     let mut row = Row::plain(title(MEMORY, znodes), measure, Unit::Mebibytes, aims);
     for server in servers {
         server.settle()?;
         let mib = resident_bytes(server.pid()?)? as f64 / MIB;
         progress(&format!("{}: {mib:.0} MiB {measure}", server.name()));
-        put(&mut row.figures, server.side(), mib);
+        row.figures.put(server.side(), mib);
     }
     Ok(row)
 }
@@ -159,7 +152,7 @@ fn disk_row(servers: &[Server], znodes: u64) -> Result<Row> {
     for server in servers {
         let bytes = disk_bytes(&server.data_folder())? as f64 / znodes as f64;
         progress(&format!("{}: {bytes:.0} B/znode", server.name()));
-        put(&mut row.figures, server.side(), bytes);
+        row.figures.put(server.side(), bytes);
     }
     Ok(row)
 }
@@ -182,8 +175,8 @@ fn restart_rows_of(bench: &Bench, servers: &mut [Server], znodes: u64) -> Result
                 "restart, round {round}: {} {clean:.2} s after SIGTERM, {unclean:.2} s after kill -9",
                 bench.programs.name(side)
             ));
-            put(&mut stopped.figures, side, clean);
-            put(&mut killed.figures, side, unclean);
+            stopped.figures.put(side, clean);
+            killed.figures.put(side, unclean);
         }
     }
     Ok(vec![killed, stopped])

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::machine::Machine;
+use crate::server::Side;
 
 /// Beyond this, figures are not fit to be published.
 const NEIGHBOUR_CORES_MAX: f64 = 0.1;
@@ -108,6 +109,15 @@ pub(super) fn median(figures: &[f64]) -> f64 {
 pub(super) struct Figures {
     pub oxkeeper: Vec<f64>,
     pub reference: Vec<f64>,
+}
+
+impl Figures {
+    pub(super) fn put(&mut self, side: Side, figure: f64) {
+        match side {
+            Side::Oxkeeper => self.oxkeeper.push(figure),
+            Side::Reference => self.reference.push(figure),
+        }
+    }
 }
 
 /// One line of the table.
