@@ -170,11 +170,13 @@ impl<D: Disk> Wal<D> {
             return Err(WalError::TooLarge { bytes });
         }
         let bytes = record_bytes(payload_bytes) as u64;
-        if class == Class::Client && self.pool.lacks_reserve() {
-            return Err(WalError::NoSpace { bytes });
-        }
+        // A segment that is being started for the shard's own entries holds the reserve, and may yet
+        // give it back.
         if self.under_way.segment {
             return Ok(Room::Waits);
+        }
+        if class == Class::Client && self.pool.lacks_reserve() {
+            return Err(WalError::NoSpace { bytes });
         }
         if self.has_room(bytes) {
             return Ok(Room::Ready);

@@ -147,3 +147,21 @@ fn a_disk_that_is_full_from_the_start_refuses_and_recovers() {
     append(&mut wal, Class::Client).expect("there is space");
     assert_eq!(wal.sync().expect("synced"), Offset(2));
 }
+
+#[test]
+fn clients_wait_while_a_segment_is_started_for_the_shards_own_entries() {
+    let disk = MemoryDisk::new();
+    let mut wal = open(&disk);
+    let job = loop {
+        match wal.reserve(500, Class::Own).expect("there is space") {
+            Room::Ready => append(&mut wal, Class::Own).expect("there is room"),
+            Room::After(job) => break job,
+            Room::Waits => panic!("nothing is under way"),
+        }
+    };
+    // The job has the reserve with it, in case that it finds the disk full.
+    let room = wal.reserve(500, Class::Client);
+    assert!(matches!(room, Ok(Room::Waits)), "{room:?}");
+    wal.finish_segment(job.run()).expect("started");
+    append(&mut wal, Class::Client).expect("there is space");
+}
