@@ -4,14 +4,22 @@
 //! same run, byte for byte of its [`Trace`]. The code under test is the product's own; what stands
 //! here is only what surrounds it. Nothing here reads a clock, sleeps or starts a thread.
 
+mod chronicle;
 mod counters;
+mod disk;
+mod node;
 mod random;
 mod schedule;
+mod store;
 mod trace;
 mod violation;
 
+pub use chronicle::Chronicle;
 pub use counters::Counters;
+pub use disk::{DiskLie, SimDisk};
+pub use node::{Down, Node, NodeOptions};
 pub use random::Random;
 pub use schedule::Schedule;
+pub use store::{SimStore, StoreLie};
 pub use trace::Trace;
 pub use violation::Violation;

@@ -8,6 +8,7 @@ mod order;
 mod reads;
 mod replies;
 mod sequence;
+mod sessions;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -25,8 +26,9 @@ pub use liveness::Ending;
 /// The first promise that was broken, in the order of what explains most.
 pub fn check(history: &History, truth: &Truth) -> Result<(), Violation> {
     time::check(truth)?;
-    once::check(truth)?;
+    once::check(history, truth)?;
     durability::check(history, truth)?;
+    sessions::check(history)?;
     order::check(history)?;
     replies::check(history, truth)?;
     reads::check(history, truth)?;

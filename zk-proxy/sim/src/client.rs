@@ -17,7 +17,7 @@ pub use plan::{Habits, Requests};
 use watches::Registry;
 
 /// The longest pause between two things that a client does that is not going silent.
-const PAUSE_US_MAX: u64 = 900_000;
+const PAUSE_US_MAX: u64 = 1_300_000;
 
 /// What a client wants to happen.
 #[derive(Debug)]
@@ -67,8 +67,19 @@ pub struct Client {
     last_zxid: i64,
     open: Option<Open>,
     watches: Registry,
-    /// Stops asking for anything new, but stays alive.
-    quiet: bool,
+    mood: Mood,
+}
+
+/// What a client is up to.
+#[derive(Debug)]
+enum Mood {
+    Busy,
+    /// Asks for nothing new, but keeps its session.
+    Quiet,
+    /// Says nothing any more.
+    Silent,
+    /// Asks for these, then keeps its session.
+    Auditing(Vec<Op>),
 }
 
 impl Client {
@@ -83,24 +94,40 @@ impl Client {
             last_zxid: 0,
             open: None,
             watches: Registry::default(),
-            quiet: false,
+            mood: Mood::Busy,
         }
     }
 
-    /// From now on it only keeps its session.
-    pub fn become_quiet(&mut self) {
-        self.quiet = true;
+    /// One that asks for `ops`, after a write.
+    pub fn auditor(number: usize, random: Random, habits: Habits, ops: Vec<Op>) -> Self {
+        let mut auditor = Self::new(number, random, habits);
+        auditor.mood = Mood::Auditing(ops);
+        auditor
+    }
+
+    /// From now on it only keeps its session, or not even that.
+    pub fn become_quiet(&mut self, silent: bool) {
+        self.mood = if silent { Mood::Silent } else { Mood::Quiet };
+    }
+
+    pub fn has_asked_all(&self) -> bool {
+        matches!(self.mood, Mood::Quiet)
     }
 
     pub fn connection(&self) -> Option<usize> {
         self.open.as_ref().map(|open| open.id)
     }
 
-    /// Whether something that it sent has no answer yet.
-    pub fn is_waiting(&self, connections: &[Connection]) -> bool {
-        self.open
-            .as_ref()
-            .is_some_and(|open| !open.granted || open.answered < connections[open.id].sent.len())
+    /// Requests that have no answer yet, the handshake included.
+    pub fn waits_for(&self, connections: &[Connection]) -> usize {
+        self.open.as_ref().map_or(0, |open| {
+            usize::from(!open.granted) + connections[open.id].sent.len() - open.answered
+        })
+    }
+
+    /// Since when nothing more was answered.
+    pub fn waits_since_us(&self) -> u64 {
+        self.open.as_ref().map_or(0, |open| open.waits_since_us)
     }
 
     // ---- what it does
@@ -108,6 +135,9 @@ impl Client {
     /// Its next acts. `connections`: the history, where it writes down what it sends.
     pub fn act(&mut self, now_us: u64, connections: &mut [Connection]) -> Vec<Act> {
         let Some(open) = &self.open else {
+            if matches!(self.mood, Mood::Silent) {
+                return Vec::new();
+            }
             return vec![self.connect(), Act::Wait(self.pause())];
         };
         let connection = &mut connections[open.id];
@@ -118,11 +148,20 @@ impl Client {
         if !open.granted || open.closing {
             return vec![Act::Wait(self.pause())];
         }
-        if self.quiet {
-            let ping = self.send(now_us, connection, vec![Op::Ping]);
-            return vec![ping, Act::Wait(PAUSE_US_MAX)];
+        match &mut self.mood {
+            Mood::Busy => self.act_connected(now_us, connection),
+            Mood::Silent => vec![Act::Wait(PAUSE_US_MAX)],
+            Mood::Quiet => {
+                let ping = self.send(now_us, connection, vec![Op::Ping]);
+                vec![ping, Act::Wait(PAUSE_US_MAX)]
+            }
+            Mood::Auditing(ops) => {
+                let mut ops = std::mem::take(ops);
+                ops.insert(0, self.plan.last_write());
+                self.mood = Mood::Quiet;
+                vec![self.send(now_us, connection, ops), Act::Wait(PAUSE_US_MAX)]
+            }
         }
-        self.act_connected(now_us, connection)
     }
 
     fn act_connected(&mut self, now_us: u64, connection: &mut Connection) -> Vec<Act> {

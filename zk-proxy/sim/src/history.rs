@@ -12,8 +12,24 @@ pub struct History {
     pub connections: Vec<Connection>,
     /// When the disk had no room, from and to.
     pub full_us: Vec<(u64, u64)>,
+    /// When the links of proxies were lost.
+    pub breaks: Vec<(u64, usize)>,
     /// When links were reopened with changes missing, by proxy.
     pub gaps: Vec<Gap>,
+}
+
+impl History {
+    /// Whether its proxy lost its link while a connection was open.
+    pub fn met_break(&self, id: ConnectionId) -> bool {
+        let connection = &self.connections[id];
+        self.breaks.iter().any(|&(at_us, proxy)| {
+            proxy == connection.proxy
+                && connection
+                    .closed_us
+                    .is_none_or(|closed_us| at_us <= closed_us)
+                && connection.opened_us <= at_us
+        })
+    }
 }
 
 /// A link that began anew at `zxid`, when the proxy had stood at `from_zxid`.
@@ -33,8 +49,8 @@ pub struct Connection {
     pub opened_us: u64,
     pub asked: Asked,
     pub granted: Option<Granted>,
-    /// Number that the server gave to the handshake, as it stands in the log.
-    pub nonce: Option<u128>,
+    /// The number that the shard gave to the session's being bound to this connection.
+    pub attachment: Option<u64>,
     pub sent: Vec<Sent>,
     pub received: Vec<Received>,
     pub closed_us: Option<u64>,
@@ -93,7 +109,7 @@ impl Connection {
             opened_us,
             asked,
             granted: None,
-            nonce: None,
+            attachment: None,
             sent: Vec::new(),
             received: Vec::new(),
             closed_us: None,

@@ -1,6 +1,6 @@
 //! What a shard's log holds, as far as it decides what clients are told.
 
-use oxkeeper_model::TreeOp;
+use oxkeeper_model::{Attachment, ClientCommand, Command, Entry, SessionId, TreeOp, WriteSeq};
 
 use crate::op::Op;
 
@@ -17,13 +17,13 @@ pub struct LoggedEntry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Logged {
     Open {
-        nonce: u128,
+        nonce: u64,
     },
     Attach {
         session: i64,
         password: Vec<u8>,
         replaces: u64,
-        nonce: u128,
+        nonce: u64,
     },
     Write {
         place: Place,
@@ -48,6 +48,75 @@ pub struct Place {
     pub attachment: u64,
     pub seq: u64,
     pub follows: u64,
+}
+
+impl LoggedEntry {
+    pub fn new(offset: u64, entry: &Entry) -> Self {
+        Self {
+            offset,
+            wall_ms: entry.wall_ms,
+            elapsed_ms: entry.elapsed_ms,
+            commands: entry.commands.iter().map(Logged::new).collect(),
+        }
+    }
+}
+
+impl Logged {
+    fn new(command: &Command) -> Self {
+        match command {
+            Command::Client(command) => Self::of_client(command),
+            Command::ExpireSession {
+                session,
+                attachment,
+            } => Self::Expire {
+                session: session.0,
+                attachment: attachment.0,
+            },
+            Command::Reap { path } => Self::Reap {
+                path: path.to_string(),
+            },
+            _ => Self::Other,
+        }
+    }
+
+    fn of_client(command: &ClientCommand) -> Self {
+        match command {
+            ClientCommand::OpenSession { nonce, .. } => Self::Open { nonce: nonce.0 },
+            ClientCommand::Attach {
+                session,
+                password,
+                replaces,
+                nonce,
+                ..
+            } => Self::Attach {
+                session: session.0,
+                password: password.to_vec(),
+                replaces: replaces.0,
+                nonce: nonce.0,
+            },
+            ClientCommand::Write(write) => Self::Write {
+                place: Place::new(write.session, write.attachment, write.seq, write.follows),
+                ops: write.ops.to_vec(),
+            },
+            ClientCommand::CloseSession {
+                session,
+                attachment,
+                seq,
+                follows,
+            } => Self::Close(Place::new(*session, *attachment, *seq, *follows)),
+        }
+    }
+}
+
+impl Place {
+    fn new(session: SessionId, attachment: Attachment, seq: WriteSeq, follows: WriteSeq) -> Self {
+        Self {
+            session: session.0,
+            attachment: attachment.0,
+            seq: seq.0,
+            follows: follows.0,
+        }
+    }
 }
 
 /// Whether a logged transaction can be what became of a request.

@@ -4,9 +4,11 @@
 //! what came of it is what the model says. A command counts once, if it is the next of a session that
 //! lives, from the connection that the session is attached to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::history::{ConnectionId, History};
+use oxkeeper_wire::ErrorCode;
+
+use crate::history::{ConnectionId, History, Incoming};
 use crate::logged::{Logged, LoggedEntry, Place, corresponds};
 use crate::model::{Answer, Caller, Change, Moment, Step, Tree};
 use crate::op::Op;
@@ -21,6 +23,8 @@ pub struct Truth {
     pub writes: BTreeMap<(ConnectionId, usize), Done>,
     /// Commands that took effect, and that no client asked for.
     pub unclaimed: Vec<(i64, String)>,
+    /// Writes that were passed over: something that was sent behind them took effect.
+    pub passed_over: Vec<(ConnectionId, usize)>,
     pub ends: BTreeMap<i64, End>,
     /// Commands that came again and must have had no second effect.
     pub repeated: u64,
@@ -55,9 +59,8 @@ pub struct End {
 struct Session {
     attachment: u64,
     /// Of the handshake that the attachment comes from.
-    nonce: u128,
+    nonce: u64,
     last_seq: u64,
-    connection: Option<ConnectionId>,
     /// The first request of the connection that is not matched with a command yet.
     next_request: usize,
 }
@@ -65,10 +68,12 @@ struct Session {
 struct Replay<'a> {
     history: &'a History,
     passwords: BTreeMap<i64, &'a [u8]>,
-    connections: BTreeMap<u128, ConnectionId>,
+    connections: BTreeMap<(i64, u64), ConnectionId>,
+    /// Requests that were refused before the log.
+    refused: BTreeSet<(ConnectionId, usize)>,
     sessions: BTreeMap<i64, Session>,
-    /// By the nonce of the handshake that opened them.
-    opened: BTreeMap<u128, i64>,
+    /// Those that were not attached since, by the nonce of the handshake that opened them.
+    opened: BTreeMap<u64, i64>,
     next_session: i64,
     truth: Truth,
 }
@@ -81,12 +86,13 @@ impl Truth {
             let granted = connection.granted.as_ref()?;
             (granted.session != 0).then_some((granted.session, granted.password.as_slice()))
         });
-        let by_nonce = history.connections.iter().enumerate();
-        let by_nonce = by_nonce.filter_map(|(id, connection)| Some((connection.nonce?, id)));
+        let bound = history.connections.iter().enumerate();
+        let bound = bound.filter_map(|(id, of)| Some(((of.session()?, of.attachment?), id)));
         let mut replay = Replay {
             history,
             passwords: passwords.collect(),
-            connections: by_nonce.collect(),
+            connections: bound.collect(),
+            refused: refused(history),
             sessions: BTreeMap::new(),
             opened: BTreeMap::new(),
             next_session: first_session,
@@ -120,6 +126,7 @@ impl Truth {
             states: vec![state],
             writes: BTreeMap::new(),
             unclaimed: Vec::new(),
+            passed_over: Vec::new(),
             ends: BTreeMap::new(),
             repeated: 0,
         }
@@ -139,6 +146,20 @@ impl Truth {
     }
 }
 
+fn refused(history: &History) -> BTreeSet<(ConnectionId, usize)> {
+    let mut refused = BTreeSet::new();
+    for (id, connection) in history.connections.iter().enumerate() {
+        for received in &connection.received {
+            if let Incoming::Reply { request, reply } = &received.what
+                && reply.err == ErrorCode::THROTTLED_OP.0
+            {
+                refused.insert((id, *request));
+            }
+        }
+    }
+    refused
+}
+
 impl Replay<'_> {
     fn command(&mut self, command: &Logged, at: Moment) {
         match command {
@@ -152,12 +173,12 @@ impl Replay<'_> {
             Logged::Write { place, ops } => {
                 let asked = |op: &Op| !matches!(op, Op::CloseSession) && corresponds(op, ops);
                 if self.admit(*place) {
-                    self.claim(*place, at, asked);
+                    self.claim(*place, at, command, asked);
                 }
             }
             Logged::Close(place) => {
                 if self.admit(*place) {
-                    self.claim(*place, at, |op| matches!(op, Op::CloseSession));
+                    self.claim(*place, at, command, |op| matches!(op, Op::CloseSession));
                     self.end(place.session, false);
                 }
             }
@@ -181,7 +202,7 @@ impl Replay<'_> {
         }
     }
 
-    fn open(&mut self, nonce: u128, at: Moment) {
+    fn open(&mut self, nonce: u64, at: Moment) {
         if self.opened.contains_key(&nonce) {
             self.truth.repeated += 1;
             return;
@@ -190,7 +211,6 @@ impl Replay<'_> {
             attachment: 1,
             nonce,
             last_seq: 0,
-            connection: self.connections.get(&nonce).copied(),
             next_request: 0,
         };
         self.sessions.insert(self.next_session, session);
@@ -199,7 +219,7 @@ impl Replay<'_> {
         self.push(None, false, at);
     }
 
-    fn attach(&mut self, id: i64, password: &[u8], replaces: u64, nonce: u128) {
+    fn attach(&mut self, id: i64, password: &[u8], replaces: u64, nonce: u64) {
         let right = self
             .passwords
             .get(&id)
@@ -211,11 +231,12 @@ impl Replay<'_> {
             self.truth.repeated += u64::from(session.nonce == nonce);
             return;
         }
+        // From here on its opening would not be known again.
+        self.opened.remove(&session.nonce);
         *session = Session {
             attachment: replaces + 1,
             nonce,
             last_seq: 0,
-            connection: self.connections.get(&nonce).copied(),
             next_request: 0,
         };
     }
@@ -238,9 +259,9 @@ impl Replay<'_> {
     }
 
     /// Finds the request that a command comes from, and does what it asks for.
-    fn claim(&mut self, place: Place, at: Moment, is_it: impl Fn(&Op) -> bool) {
+    fn claim(&mut self, place: Place, at: Moment, command: &Logged, is_it: impl Fn(&Op) -> bool) {
         let Some((id, index)) = self.find(place.session, is_it) else {
-            let what = format!("{place:?}");
+            let what = format!("{command:?}");
             self.truth.unclaimed.push((at.zxid, what));
             return self.push(None, false, at);
         };
@@ -270,19 +291,25 @@ impl Replay<'_> {
     }
 
     fn find(&mut self, session: i64, is_it: impl Fn(&Op) -> bool) -> Option<(ConnectionId, usize)> {
-        let session = self.sessions.get_mut(&session)?;
-        let id = session.connection?;
+        let id = session;
+        let session = self.sessions.get_mut(&id)?;
+        let id = *self.connections.get(&(id, session.attachment))?;
         let sent = &self.history.connections[id].sent;
-        let found = sent[session.next_request..]
-            .iter()
-            .position(|sent| is_it(&sent.op))?;
-        let index = session.next_request + found;
+        let index = (session.next_request..sent.len())
+            .find(|&index| is_it(&sent[index].op) && !self.refused.contains(&(id, index)))?;
+        let passed = (session.next_request..index)
+            .filter(|&passed| sent[passed].op.is_write() && !self.refused.contains(&(id, passed)));
+        self.truth
+            .passed_over
+            .extend(passed.map(|passed| (id, passed)));
         session.next_request = index + 1;
         Some((id, index))
     }
 
     fn end(&mut self, session: i64, expired: bool) {
-        self.sessions.remove(&session);
+        if let Some(ended) = self.sessions.remove(&session) {
+            self.opened.remove(&ended.nonce);
+        }
         let zxid = self.truth.last_zxid();
         self.truth.ends.insert(session, End { zxid, expired });
     }

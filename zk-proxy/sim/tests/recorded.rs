@@ -51,7 +51,7 @@ fn the_model_answers_as_zookeeper_did() {
 }
 
 fn bytes(line: &str) -> Vec<u8> {
-    let byte = |at| u8::from_str_radix(&line[at..at + 2], 16).unwrap();
+    let byte = |at| u8::from_str_radix(&line[at..at + 2], 16).expect("hex");
     (0..line.len()).step_by(2).map(byte).collect()
 }
 

@@ -10,6 +10,9 @@ use crate::truth::Truth;
 
 const PROPERTY: &str = "sessions live exactly as long as they are heard of";
 
+/// How long a command waits for a disk that is stuck, at most.
+const DISK_WAIT_US_MAX: u64 = 5_000_000;
+
 /// When a shard heard of sessions, and when they ended: what the world saw pass.
 #[derive(Clone, Debug, Default)]
 pub struct Contacts {
@@ -18,6 +21,9 @@ pub struct Contacts {
     ended_us: BTreeMap<i64, u64>,
     /// When a leader began: it cannot know what was heard before.
     led_us: Vec<u64>,
+    /// Where the wall clock stood at the start of the run and from later moments on: what it was
+    /// ahead of the run's time. Milliseconds.
+    pub wall_ms: Vec<(u64, i64)>,
     /// When nothing was disturbed any more, and when the run was over.
     pub calm_us: (u64, u64),
 }
@@ -42,6 +48,31 @@ impl Contacts {
         heard.max(before(&self.led_us))
     }
 
+    /// Whether the session was silent for its timeout so shortly before that its end may have been
+    /// decided then, and have waited for the disk.
+    fn was_silent(&self, session: i64, ended_us: u64, timeout_us: u64) -> bool {
+        let heard = self.heard_us.get(&session).into_iter().flatten();
+        let mut times: Vec<u64> = heard.chain(&self.led_us).copied().collect();
+        times.sort_unstable();
+        times.windows(2).any(|pair| {
+            let recent = pair[1] <= ended_us && ended_us - pair[1] <= DISK_WAIT_US_MAX;
+            recent && pair[1] - pair[0] >= timeout_us
+        })
+    }
+
+    /// The last moment before `until_us` at which the wall clock showed `stamp_ms`.
+    fn moment(&self, stamp_ms: i64, until_us: u64) -> Option<u64> {
+        let ends = self.wall_ms.iter().skip(1).map(|(from_us, _)| *from_us);
+        let spans = self.wall_ms.iter().zip(ends.chain([u64::MAX]));
+        let moments = spans.filter_map(|(&(from_us, ahead_ms), to_us)| {
+            let at_us = u64::try_from(stamp_ms - ahead_ms).ok()? * 1_000;
+            // A stamp has no microseconds.
+            let last_us = at_us;
+            (from_us <= last_us && at_us <= to_us && at_us <= until_us).then_some(last_us)
+        });
+        moments.max()
+    }
+
     /// `tick_ms`: sessions end at its multiples.
     pub fn check(&self, history: &History, truth: &Truth, tick_ms: u64) -> Result<(), Violation> {
         let timeouts = timeouts(history);
@@ -51,10 +82,14 @@ impl Contacts {
             else {
                 continue;
             };
+            // What was heard after the end was decided came too late.
+            let stamp_ms = truth.state(end.zxid).map(|state| state.at.wall_ms);
+            let decided = stamp_ms.and_then(|stamp_ms| self.moment(stamp_ms, ended));
+            let ended = decided.unwrap_or(ended);
             let Some(heard) = self.last(session, ended).filter(|_| end.expired) else {
                 continue;
             };
-            if ended < heard + timeout_us {
+            if ended < heard + timeout_us && !self.was_silent(session, ended, timeout_us) {
                 return Err(Violation::new(
                     PROPERTY,
                     format!(

@@ -31,7 +31,7 @@ impl Scene {
         };
         for client in 0..2 {
             let mut connection = Connection::new(client, 0, 0, Asked::default());
-            connection.nonce = Some(client as u128);
+            connection.attachment = Some(1);
             connection.granted = Some(Granted {
                 at_us: 0,
                 session: SESSION + client as i64,
@@ -40,7 +40,7 @@ impl Scene {
             });
             scene.history.connections.push(connection);
             scene.log(Logged::Open {
-                nonce: client as u128,
+                nonce: client as u64,
             });
         }
         scene

@@ -26,6 +26,24 @@ pub struct Habits {
     pub data_bytes_max: u64,
 }
 
+impl Habits {
+    /// Of the client that comes last.
+    pub fn auditor() -> Self {
+        Self {
+            timeout_ms: 4_000,
+            burst_max: 1,
+            pause_us_max: 100_000,
+            patience_us: 4_000_000,
+            silences: 0,
+            disconnects: 0,
+            closes: 0,
+            wrong_passwords: 0,
+            credentials: vec!["bob:secret"],
+            data_bytes_max: 0,
+        }
+    }
+}
+
 const OPEN: Ace = Ace {
     permissions: 31,
     scheme: "world",
@@ -113,6 +131,18 @@ impl Plan {
         if *path != create.path && self.made.len() < REMEMBERED_MAX {
             self.made.push(path.clone());
         }
+    }
+
+    /// What must work when nothing is disturbed any more.
+    pub(super) fn last_write(&mut self) -> Op {
+        Op::Create(Create {
+            op: OpCode::CREATE,
+            path: "/audit-".to_owned(),
+            data: self.data(),
+            acl: vec![OPEN],
+            flags: 2,
+            ttl_ms: None,
+        })
     }
 
     pub(super) fn next(&mut self) -> Op {

@@ -147,43 +147,43 @@ impl Armed {
         events
     }
 
-    /// One-shot watches that fire when `tree` is met again after nothing was seen since `from`: by path,
-    /// the kinds of event of which one must come.
+    /// One-shot watches that fire when `now` is met after nothing was seen since `before`, which was at
+    /// zxid `from`: by path, the kinds of event of which one must come.
     pub(super) fn missed(
         &mut self,
         from: i64,
-        tree: &Tree,
+        before: &Tree,
+        now: &Tree,
         caller: &Caller,
     ) -> Vec<(String, Vec<i32>)> {
-        let mut events = Vec::new();
-        self.data.retain(|path| {
-            let kinds = match tree.get(path) {
-                None => vec![DELETED],
-                Some(node) if node.czxid > from => vec![CREATED, DATA_CHANGED],
-                Some(node) if node.mzxid > from => vec![DATA_CHANGED],
-                Some(_) => return true,
-            };
-            let readable = tree
+        let mut events: Vec<(String, Vec<i32>)> = Vec::new();
+        let mut fire = |path: &str, kinds: Vec<i32>| {
+            let readable = now
                 .get(path)
-                .map(|node| caller.may(&node.acl, Permission::Read));
-            if readable.unwrap_or(true) {
-                events.push((path.clone(), kinds));
+                .is_none_or(|node| caller.may(&node.acl, Permission::Read));
+            let event = (path.to_owned(), kinds);
+            // Of a znode that is gone everybody hears once.
+            if readable && !events.contains(&event) {
+                events.push(event);
             }
             false
-        });
-        self.child.retain(|path| {
-            let kinds = match tree.get(path) {
-                None => vec![DELETED],
-                Some(node) if node.pzxid > from => vec![CHILDREN_CHANGED],
-                Some(_) => return true,
-            };
-            let readable = tree
-                .get(path)
-                .map(|node| caller.may(&node.acl, Permission::Read));
-            if readable.unwrap_or(true) {
-                events.push((path.clone(), kinds));
-            }
-            false
+        };
+        self.data
+            .retain(|path| match (before.get(path), now.get(path)) {
+                (None, None) => true,
+                (None, Some(_)) => fire(path, vec![CREATED]),
+                (Some(_), None) => fire(path, vec![DELETED]),
+                (Some(_), Some(node)) if node.czxid > from => {
+                    fire(path, vec![DELETED, CREATED, DATA_CHANGED])
+                }
+                (Some(_), Some(node)) if node.mzxid > from => fire(path, vec![DATA_CHANGED]),
+                (Some(_), Some(_)) => true,
+            });
+        self.child.retain(|path| match now.get(path) {
+            None => fire(path, vec![DELETED]),
+            Some(node) if node.czxid > from => fire(path, vec![DELETED, CHILDREN_CHANGED]),
+            Some(node) if node.pzxid > from => fire(path, vec![CHILDREN_CHANGED]),
+            Some(_) => true,
         });
         events
     }
