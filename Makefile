@@ -13,7 +13,7 @@ OXKEEPER := $(CARGO_TARGET_DIR)/release/oxkeeper
 export OXKEEPER_BIN := $(OXKEEPER)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check fix fuzz deny unit compat compat-diff clients clients-fast bench
+.PHONY: help run build test check fix fuzz deny unit sim compat compat-diff clients clients-fast bench
 .PHONY: packages-run packages-test packages-compat rocksdb-note
 
 help: ## Show what there is
@@ -71,6 +71,11 @@ clients-fast: build ## Run the real clients that need no further toolchain
 DIFF_ARGS ?= --seeds 0..20
 compat-diff: build ## Compare with Apache ZooKeeper: make compat-diff DIFF_ARGS="--seeds 0..200"
 	$(CARGO_TARGET_DIR)/release/compat-diff $(DIFF_ARGS)
+
+# Runs the product's own code under faults, from seeds: docs/simulation.md.
+SEEDS ?= 100
+sim: ## Simulate: make sim SEEDS=100, or one seed with its trace: make sim SEED=7
+	@$(CARGO) run --quiet --release -p oxkeeper-zk-sim --bin simulate -- $(or $(SEED),0..$(SEEDS))
 
 # Loads Apache ZooKeeper and this server in turn, and writes docs/benchmarks.md. Wants a quiet machine.
 BENCH_ARGS ?=
