@@ -151,6 +151,9 @@ impl FrontEnd {
             connection.pipeline.lock().close(&self.load);
             connection.waker.wake_by_ref();
         }
+        // The questions about what a gap hid were given up too; nobody is left who must be told.
+        let _view = self.feed.view.write();
+        self.feed.is_reconciling.store(false, Relaxed);
         true
     }
 

@@ -408,8 +408,12 @@ impl Pipeline {
     pub(crate) fn on_link_back(&mut self, load: &Load) {
         let is_write =
             |pending: &Pending| matches!(pending.step, Step::Write { .. } | Step::Close { .. });
-        let is_read =
-            |pending: &Pending| matches!(&pending.step, Step::Read(read) if !read.blocking);
+        // What shows where the view stands when its turn comes.
+        let is_read = |pending: &Pending| match &pending.step {
+            Step::Read(read) => !read.blocking,
+            Step::Ready(ready) => ready.zxid.is_none(),
+            _ => false,
+        };
         let first_read = self.queue.iter().position(is_read);
         if first_read.is_some_and(|at| self.queue.iter().skip(at).any(is_write)) {
             self.abandon(load);

@@ -264,3 +264,42 @@ fn children_of_a_watched_parent_that_came_and_went_are_told() {
     world.run();
     assert_eq!(events(&world, 0), [(CHILDREN, "/")]);
 }
+
+#[test]
+fn a_link_that_breaks_for_long_amid_a_gap_leaves_nobody_waiting() {
+    let mut world = world(&["/a"], 1);
+    world.clients[0].request(0, &get("/a"));
+    world.run();
+    world.break_link();
+    world.shard.change_unheard(set("/a"));
+    world.open_link(false);
+    // Before the answer about what is watched.
+    world.break_link();
+    assert!(!world.front_end.check_link(world.now()));
+    world.wait_us(u64::from(SessionOptions::default().min_timeout_ms) * 1000);
+    assert!(world.front_end.check_link(world.now()));
+    world.run();
+    world.open_link(true);
+    let late = world.connect();
+    world.clients[late].request(0, &get("/a"));
+    world.run();
+    assert_eq!(world.clients[late].unanswered(), 0);
+}
+
+#[test]
+fn a_ping_between_writes_is_not_answered_with_a_later_position() {
+    let mut world = world(&["/a"], 1);
+    let write = Request::SetData(SetDataRequest {
+        path: Some("/a".into()),
+        data: Some(b"1"),
+        version: -1,
+    });
+    world.break_link();
+    for (tag, request) in [&write, &Request::Ping, &write].into_iter().enumerate() {
+        world.clients[0].request(tag, request);
+    }
+    world.run();
+    world.open_link(true);
+    world.run();
+    assert!(world.clients[0].is_closed());
+}
