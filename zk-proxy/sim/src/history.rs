@@ -12,24 +12,8 @@ pub struct History {
     pub connections: Vec<Connection>,
     /// When the disk had no room, from and to.
     pub full_us: Vec<(u64, u64)>,
-    /// When the links of proxies were lost.
-    pub breaks: Vec<(u64, usize)>,
     /// When links were reopened with changes missing, by proxy.
     pub gaps: Vec<Gap>,
-}
-
-impl History {
-    /// Whether its proxy lost its link while a connection was open.
-    pub fn met_break(&self, id: ConnectionId) -> bool {
-        let connection = &self.connections[id];
-        self.breaks.iter().any(|&(at_us, proxy)| {
-            proxy == connection.proxy
-                && connection
-                    .closed_us
-                    .is_none_or(|closed_us| at_us <= closed_us)
-                && connection.opened_us <= at_us
-        })
-    }
 }
 
 /// A link that began anew at `zxid`, when the proxy had stood at `from_zxid`.

@@ -166,7 +166,7 @@ fn draw_habits(random: &mut Random) -> Habits {
     Habits {
         timeout_ms: *random.pick(&[4_000, 4_000, 6_000]),
         burst_max: *random.pick(&[2, 4, 8]),
-        pause_us_max: *random.pick(&[500_000, 700_000, 900_000]),
+        pause_us_max: *random.pick(&[400_000, 600_000, 800_000]),
         patience_us: *random.pick(&[1_500_000, 2_500_000]),
         silences: random.below(4),
         disconnects: random.below(8),

@@ -5,6 +5,7 @@ use oxkeeper_wire::ErrorCode;
 
 use crate::history::History;
 use crate::history::Incoming;
+use crate::op::Op;
 use crate::truth::Truth;
 
 pub(super) fn check(history: &History, truth: &Truth) -> Result<(), Violation> {
@@ -15,7 +16,13 @@ pub(super) fn check(history: &History, truth: &Truth) -> Result<(), Violation> {
             };
             let sent = &connection.sent[*request];
             let executed = sent.op.is_write() && reply.err != ErrorCode::THROTTLED_OP.0;
-            if executed && !truth.writes.contains_key(&(id, *request)) {
+            // A close that finds its session ended counts as done.
+            let ended = connection
+                .session()
+                .and_then(|session| truth.ends.get(&session));
+            let done = truth.writes.contains_key(&(id, *request))
+                || sent.op == Op::CloseSession && ended.is_some_and(|end| end.zxid <= reply.zxid);
+            if executed && !done {
                 return Err(Violation::new(
                     "no acknowledged write is lost",
                     format!(

@@ -102,10 +102,11 @@ impl World {
         };
         let proxy = wire.proxy;
         let host = &mut self.proxies[proxy];
-        if host.incarnation != wire.proxy_incarnation || !host.proxy.serves() {
+        let known = host.proxy.connections().any(|known| known == connection);
+        // Without a link it accepts nobody; whom it knows may go on.
+        if host.incarnation != wire.proxy_incarnation || !(known || host.proxy.serves()) {
             return self.refuse(connection);
         }
-        let known = host.proxy.connections().any(|known| known == connection);
         if !known {
             if self.history.connections[connection].granted.is_some() {
                 return;

@@ -30,10 +30,13 @@ const DISK_TROUBLE_US: (u64, u64) = (300_000, 4_000_000);
 const AGAIN_US: u64 = 200_000;
 
 /// How long a shard may go on refusing for lack of space when there is some again.
-const SPACE_NOTICED_US: u64 = 3_000_000;
+const SPACE_NOTICED_US: u64 = 6_000_000;
 
 /// What a flush of the store takes, in syncs of the log.
 const FLUSH_TIMES: u64 = 20;
+
+/// The longest that an operation takes on a disk that is not stuck.
+const OPERATION_US_MAX: u64 = 2_000_000;
 
 /// How far the wall clock jumps, one way or the other.
 const JUMP_MS_MAX: u64 = 3_600_000;
@@ -173,6 +176,7 @@ impl World {
             _ => 1,
         };
         let took_us = self.random.between(10, self.swarm.disk_us) * self.disk.slow.max(1) * long;
+        let took_us = took_us.min(OPERATION_US_MAX);
         let late_us = self.random.below(2_000);
         (self.now_us() + took_us).max(self.disk.stuck_us + late_us)
     }

@@ -155,7 +155,6 @@ impl World {
             return;
         }
         self.proxies[proxy].link = None;
-        self.history.breaks.push((self.schedule.now_us(), proxy));
         self.proxies[proxy].proxy.link_closed(LinkError::Closed);
         self.advance_proxy(proxy);
         let wait_us = self.random.between(1_000, self.swarm.reopen_us);
