@@ -171,6 +171,26 @@ fn set_watches_rearms_data_and_exists_watches_and_tells_what_was_missed() {
     assert_eq!(pairs(&mut s), wanted);
 }
 
+/// Seed 5084 of the differential run.
+#[test]
+fn a_null_path_is_not_the_empty_one() {
+    const CHILDREN: i32 = 1;
+    let bed = Bed::new();
+    let mut s = bed.session();
+    // Nothing was missed: the watch is set, on the root of the tree.
+    s.stat(&bed.root).unwrap();
+    set_watches(&mut s, &[], &[], &[""]);
+    let mut check = |path: Option<&str>| {
+        let request = Request::CheckWatches {
+            path: path.map(str::to_owned),
+            kind: CHILDREN,
+        };
+        s.exchange(request).unwrap().0.err
+    };
+    assert_eq!(check(None), err::NO_WATCHER);
+    assert_eq!(check(Some("")), 0);
+}
+
 /// <https://github.com/JDRaftKeeper/RaftKeeper/pull/400>
 #[test]
 fn set_watches_keeps_child_watches() {

@@ -179,7 +179,7 @@ impl<'a> Reader<'a> {
             }
             Request::RemoveWatches { path, kind } => {
                 let kinds = self.find_watch(path.as_deref(), *kind)?;
-                self.unwatch(path.as_deref().unwrap_or_default(), kinds);
+                self.unwatch(watched_path(path.as_deref()), kinds);
             }
             Request::SetWatches { .. } | Request::SetWatches2 { .. } => {
                 self.set_watches(request, out)?;
@@ -456,7 +456,7 @@ impl<'a> Reader<'a> {
             1 => Kinds::RECURSIVE,
             _ => return Err(Failed(ErrorCode::MARSHALLING_ERROR)),
         };
-        self.watch(path.unwrap_or_default(), true, kinds);
+        self.watch(watched_path(path), true, kinds);
         Ok(())
     }
 
@@ -470,11 +470,7 @@ impl<'a> Reader<'a> {
             5 => Kinds::RECURSIVE,
             _ => return Err(Failed(ErrorCode::MARSHALLING_ERROR)),
         };
-        if self
-            .watched
-            .kinds(path.unwrap_or_default())
-            .intersects(kinds)
-        {
+        if self.watched.kinds(watched_path(path)).intersects(kinds) {
             return Ok(kinds);
         }
         Err(Failed(ErrorCode::NO_WATCHER))
@@ -515,10 +511,10 @@ impl<'a> Reader<'a> {
             self.event_or_watch(path, event, Kinds::CHILD, out);
         }
         for path in required_list(lists.persistent)? {
-            self.watch(path.as_deref().unwrap_or_default(), true, Kinds::PERSISTENT);
+            self.watch(watched_path(path.as_deref()), true, Kinds::PERSISTENT);
         }
         for path in required_list(lists.recursive)? {
-            self.watch(path.as_deref().unwrap_or_default(), true, Kinds::RECURSIVE);
+            self.watch(watched_path(path.as_deref()), true, Kinds::RECURSIVE);
         }
         Ok(())
     }
@@ -705,6 +701,12 @@ fn required_list<'r>(paths: &'r Paths<'r>) -> Result<&'r [Text<'r>], ReadError> 
 /// ZooKeeper fails on a null path as on a garbled record.
 fn required<'r>(path: &'r Text<'_>) -> Result<&'r str, ReadError> {
     path.as_deref().ok_or(Failed(ErrorCode::MARSHALLING_ERROR))
+}
+
+/// The path under which a watch is kept. ZooKeeper keeps a null path apart from the empty one, and
+/// shows it as this; no event ever concerns it.
+fn watched_path(path: Option<&str>) -> &str {
+    path.unwrap_or("null")
 }
 
 /// The empty path is another name of the root, for reads.
