@@ -6,6 +6,7 @@
 //! while it runs, so that a failure puts back exactly what was there.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -694,6 +695,42 @@ impl<S: RowReader> Rows<'_, S> {
             found = Some(self.decode(path, row));
         })?;
         found.unwrap_or(Ok(Found::Nothing))
+    }
+
+    /// Visits the heads of the records below `path` that `wanted` names; the rows of others are not
+    /// read. Looked for level by level: below a level without rows there are none.
+    pub(crate) fn each_below(
+        self,
+        path: &str,
+        wanted: impl Fn(&str) -> bool,
+        mut visit: impl FnMut(&str, Head),
+    ) -> Result<(), StateError> {
+        let mut scratch = String::new();
+        for level in 1.. {
+            let (mut is_empty, mut result) = (true, Ok(()));
+            let range = keys::descendants_at(path, level);
+            self.store.scan(&range, &mut |key, row| {
+                is_empty = false;
+                let Some(below) = keys::path_of(key, &mut scratch).filter(|below| wanted(below))
+                else {
+                    return ControlFlow::Continue(());
+                };
+                match self.decode(below, row) {
+                    Ok(Found::Record(head)) => visit(below, head),
+                    Ok(_) => {}
+                    Err(error) => {
+                        result = Err(error);
+                        return ControlFlow::Break(());
+                    }
+                }
+                ControlFlow::Continue(())
+            })?;
+            result?;
+            if is_empty {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Whether the row of a head is of a record that went with its session. Cheap while there are none.

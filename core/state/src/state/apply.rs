@@ -38,13 +38,7 @@ impl<S: KeyValueStore> ShardState<S> {
             out.push(applied);
         }
         self.batch.clear();
-        self.records.commit(&mut Commit {
-            store: &self.store,
-            batch: &mut self.batch,
-            acls: &mut self.acls,
-            graves: &mut self.graves,
-            next_acl_id: &mut self.meta.next_acl_id,
-        })?;
+        self.commit_records()?;
         let meta = &mut self.meta;
         meta.applied = offset;
         meta.term = entry.term;
@@ -57,6 +51,17 @@ impl<S: KeyValueStore> ShardState<S> {
             true => Ok(()),
             false => self.sweep(),
         }
+    }
+
+    /// Writes what was changed in memory to the batch.
+    pub(super) fn commit_records(&mut self) -> Result<(), StateError> {
+        self.records.commit(&mut Commit {
+            store: &self.store,
+            batch: &mut self.batch,
+            acls: &mut self.acls,
+            graves: &mut self.graves,
+            next_acl_id: &mut self.meta.next_acl_id,
+        })
     }
 
     /// Takes a command into the digest; the change set carries what the digest is then.

@@ -24,7 +24,7 @@ use super::{ShardState, StateError};
 use crate::graves::Grave;
 use crate::keys;
 use crate::preparation::{Preparation, Progress};
-use crate::records::{Commit, Found, Index, rows_of};
+use crate::records::{Found, Index, rows_of};
 use crate::rows::{Counters, ValuePlace, value_place};
 use oxkeeper_store::{KeyRange, KeyValueStore};
 
@@ -283,13 +283,7 @@ impl<S: KeyValueStore> ShardState<S> {
                 grave.swept_to = paths.last().cloned();
             }
         }
-        self.records.commit(&mut Commit {
-            store: &self.store,
-            batch: &mut self.batch,
-            acls: &mut self.acls,
-            graves: &mut self.graves,
-            next_acl_id: &mut self.meta.next_acl_id,
-        })?;
+        self.commit_records()?;
         Ok(self.write_batch()?)
     }
 

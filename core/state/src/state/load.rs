@@ -10,7 +10,7 @@ use crate::graves::{Grave, Graves};
 use crate::hash::HashKey;
 use crate::keys;
 use crate::quota::{QUOTA_ROOT, Quotas, Role};
-use crate::records::{Found, Rows};
+use crate::records::Rows;
 use crate::rows::{self, Meta, RowError};
 use oxkeeper_store::{KeyRange, RowReader, get_vec};
 
@@ -103,35 +103,14 @@ pub(super) fn graves(store: &impl RowReader) -> Result<Graves, StateError> {
     Ok(graves)
 }
 
-/// Looked for level by level: below a level without records there are none.
+/// The paths that have limits.
 pub(super) fn quotas(rows: Rows<'_, impl RowReader>) -> Result<Quotas, StateError> {
     let mut quotas = Quotas::default();
-    for level in 1.. {
-        let (mut is_empty, mut result) = (true, Ok(()));
-        let mut path = String::new();
-        let range = keys::descendants_at(QUOTA_ROOT, level);
-        rows.store.scan(&range, &mut |key, row| {
-            is_empty = false;
-            let Some(path) = keys::path_of(key, &mut path) else {
-                return ControlFlow::Continue(());
-            };
-            let Role::Limits(limited) = Role::of(path) else {
-                return ControlFlow::Continue(());
-            };
-            match rows.decode(path, row) {
-                Ok(Found::Record(_)) => quotas.insert(limited),
-                Ok(_) => {}
-                Err(error) => {
-                    result = Err(error);
-                    return ControlFlow::Break(());
-                }
-            }
-            ControlFlow::Continue(())
-        })?;
-        result?;
-        if is_empty {
-            break;
+    let is_limits = |path: &str| matches!(Role::of(path), Role::Limits(_));
+    rows.each_below(QUOTA_ROOT, is_limits, |path, _| {
+        if let Role::Limits(limited) = Role::of(path) {
+            quotas.insert(limited);
         }
-    }
+    })?;
     Ok(quotas)
 }

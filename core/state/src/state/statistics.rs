@@ -3,14 +3,11 @@
 //! What a transaction adds and takes away is summed up per quota and written at its end, or before an
 //! operation that could see it.
 
-use std::ops::ControlFlow;
-
 use bytes::Bytes;
 use oxkeeper_model::{Change, ChangeKind, ChangedValue, Head, Path, SessionEnd};
 
 use super::StateError;
 use super::tree::{Limits, Tree};
-use crate::keys;
 use crate::quota::{self, Role, Usage};
 use crate::records::{Found, Records, Rows, SlotId};
 use oxkeeper_store::RowReader;
@@ -168,32 +165,8 @@ impl Records {
         {
             usage += usage_of(&head);
         }
-        for level in 1.. {
-            let (mut is_empty, mut result) = (true, Ok(()));
-            let mut below = String::new();
-            let range = keys::descendants_at(path, level);
-            rows.store.scan(&range, &mut |key, row| {
-                is_empty = false;
-                let Some(below) =
-                    keys::path_of(key, &mut below).filter(|below| !self.is_changed(below))
-                else {
-                    return ControlFlow::Continue(());
-                };
-                match rows.decode(below, row) {
-                    Ok(Found::Record(head)) => usage += usage_of(&head),
-                    Ok(_) => {}
-                    Err(error) => {
-                        result = Err(error);
-                        return ControlFlow::Break(());
-                    }
-                }
-                ControlFlow::Continue(())
-            })?;
-            result?;
-            if is_empty {
-                break;
-            }
-        }
+        let is_stored = |below: &str| !self.is_changed(below);
+        rows.each_below(path, is_stored, |_, head| usage += usage_of(&head))?;
         Ok(usage)
     }
 }
